@@ -1,0 +1,111 @@
+"""What a run of the tests may leave behind on the machine: nothing.
+
+A `Footprint` is a picture of everything the project can leave: processes, mounts, loop devices, bound
+sockets, cgroups and files. Two pictures are compared by what the later one has more of.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+# Every process that a run starts inherits this, however often it is handed to another parent.
+RUN_MARK = "PYKATA_TEST_RUN"
+# Where the project keeps its files while it works; names below a shared directory carry its mark.
+DIRECTORIES = (
+    "/run/kata-containers",
+    "/run/kata-agent",
+    "/run/pykata",
+    "/run/sandbox-ns",
+    "/run/libcontainer",
+)
+MARKED = (("/tmp", "pykata"), ("/var/tmp", "pykata"), ("/run", "pykata"), ("/dev/shm", "pykata"))
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Each field maps what was found to a set of lines a person can act on."""
+
+    processes: frozenset[str]
+    mounts: frozenset[str]
+    loop_devices: frozenset[str]
+    sockets: frozenset[str]
+    cgroups: frozenset[str]
+    files: frozenset[str]
+
+    @classmethod
+    def take(cls) -> Footprint:
+        """Look at the machine as it is now."""
+        return cls(
+            processes=frozenset(_processes()),
+            mounts=frozenset(_mounts()),
+            loop_devices=frozenset(_loop_devices()),
+            sockets=frozenset(_sockets()),
+            cgroups=frozenset(_cgroups()),
+            files=frozenset(_files()),
+        )
+
+    def leaks_since(self, before: Footprint) -> dict[str, list[str]]:
+        """What this picture has that `before` had not, by kind; empty when nothing was left."""
+        grown = {
+            field.name: sorted(getattr(self, field.name) - getattr(before, field.name))
+            for field in fields(self)
+        }
+        return {kind: found for kind, found in grown.items() if found}
+
+
+def _processes() -> list[str]:
+    """Processes, zombies too, that this run started: by their parent, or by the mark they inherited."""
+    mark = f"{RUN_MARK}={os.environ.get(RUN_MARK, '')}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+            marked = mark in (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended while we looked
+            continue
+        parent = int(stat[stat.rindex(")") + 2 :].split()[1])
+        if marked or parent == os.getpid():
+            found.append(f"{entry.name} {stat[stat.index('(') + 1 : stat.rindex(')')]} {command}".strip())
+    return found
+
+
+def _mounts() -> list[str]:
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def _loop_devices() -> list[str]:
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found.append(f"/dev/{backing.parts[3]} {backing.read_text().strip()}")
+        except OSError:  # detached while we looked
+            continue
+    return found
+
+
+def _sockets() -> list[str]:
+    """Listening or bound unix sockets with a name; anonymous pairs have none."""
+    names = (line.split()[7:] for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return [name[0] for name in names if name and ("pykata" in name[0] or "kata" in name[0])]
+
+
+def _cgroups() -> list[str]:
+    root = Path("/sys/fs/cgroup")
+    return [parent for parent, _, _ in os.walk(root)]
+
+
+def _files() -> list[str]:
+    found = [
+        os.path.join(parent, name)
+        for directory in DIRECTORIES
+        for parent, directories, names in os.walk(directory)
+        for name in directories + names
+    ]
+    for directory, mark in MARKED:
+        found += [str(path) for path in Path(directory).glob(f"{mark}*")]
+    return found
