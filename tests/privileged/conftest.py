@@ -1,8 +1,8 @@
 """The privileged floor: root, in a mount namespace of its own.
 
 Before the first test runs, the whole test process moves into a private mount namespace with its
-own tmpfs on /run and without `/sys/fs/cgroup/unified`, whose presence ("hybrid mode") crun
-refuses. Nothing that these tests mount is ever seen outside, and all of it goes with the process.
+own tmpfs on /run and without the cgroup v2 tree on `/sys/fs/cgroup/unified`, whose presence
+("hybrid mode") crun refuses. Nothing that these tests mount is ever seen outside, and all of it goes with the process.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def _enter_private_mount_namespace() -> None:
     _mount(b"none", b"/", b"", MS_REC | MS_PRIVATE)
     if os.path.ismount("/sys/fs/cgroup/unified"):
         _check(_libc.umount2(b"/sys/fs/cgroup/unified", MNT_DETACH), "umount /sys/fs/cgroup/unified")
+        # On pure v1, crun 1.8.1 leaves plain files there: let them land on a tmpfs of this floor's.
+        _mount(b"tmpfs", b"/sys/fs/cgroup/unified", b"tmpfs", MS_NOSUID | MS_NODEV)
     _mount(b"tmpfs", b"/run", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=755")
 
 
