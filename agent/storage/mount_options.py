@@ -1,0 +1,124 @@
+"""Mount options as the host writes them -> what mount(2) takes. Pure: nothing is mounted here.
+
+The words are those of fstab(5) and mount(8), with the meaning that runc and Kata's container mounts
+give them (docs/storage-drivers.md, "Mount options").
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.errors import InvalidRequest
+from agent.linux.mount import MountFlag
+
+NO_FLAGS = MountFlag(0)
+
+_SET: dict[str, MountFlag] = {
+    "acl": MountFlag.POSIXACL,
+    "bind": MountFlag.BIND,
+    "defaults": NO_FLAGS,
+    "dirsync": MountFlag.DIRSYNC,
+    "iversion": MountFlag.I_VERSION,
+    "lazytime": MountFlag.LAZYTIME,
+    "mand": MountFlag.MANDLOCK,
+    "noatime": MountFlag.NOATIME,
+    "nodev": MountFlag.NODEV,
+    "nodiratime": MountFlag.NODIRATIME,
+    "noexec": MountFlag.NOEXEC,
+    "nosuid": MountFlag.NOSUID,
+    "rbind": MountFlag.BIND | MountFlag.REC,
+    "relatime": MountFlag.RELATIME,
+    "remount": MountFlag.REMOUNT,
+    "ro": MountFlag.RDONLY,
+    "silent": MountFlag.SILENT,
+    "strictatime": MountFlag.STRICTATIME,
+    "sync": MountFlag.SYNCHRONOUS,
+}
+
+_CLEAR: dict[str, MountFlag] = {
+    "async": MountFlag.SYNCHRONOUS,
+    "atime": MountFlag.NOATIME,
+    "dev": MountFlag.NODEV,
+    "diratime": MountFlag.NODIRATIME,
+    "exec": MountFlag.NOEXEC,
+    "loud": MountFlag.SILENT,
+    "noacl": MountFlag.POSIXACL,
+    "noiversion": MountFlag.I_VERSION,
+    "nolazytime": MountFlag.LAZYTIME,
+    "nomand": MountFlag.MANDLOCK,
+    "norelatime": MountFlag.RELATIME,
+    "nostrictatime": MountFlag.STRICTATIME,
+    "rw": MountFlag.RDONLY,
+    "suid": MountFlag.NOSUID,
+}
+
+_PROPAGATION: dict[str, MountFlag] = {
+    "private": MountFlag.PRIVATE,
+    "rprivate": MountFlag.PRIVATE | MountFlag.REC,
+    "shared": MountFlag.SHARED,
+    "rshared": MountFlag.SHARED | MountFlag.REC,
+    "slave": MountFlag.SLAVE,
+    "rslave": MountFlag.SLAVE | MountFlag.REC,
+    "unbindable": MountFlag.UNBINDABLE,
+    "runbindable": MountFlag.UNBINDABLE | MountFlag.REC,
+}
+
+# Words that hosts leave in the list as notes to the agent; a filesystem would refuse them.
+_NOTES = ("io.katacontainers.", "X-kata.")
+
+# mount(2) copies one page of data, the closing NUL byte included, and cuts off the rest silently.
+_PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """A list of options, taken apart."""
+
+    flags: MountFlag = NO_FLAGS
+    """What the first mount(2) call gets."""
+    clear: MountFlag = NO_FLAGS
+    """What the list takes away: matters where flags are there already, as in a remount."""
+    propagation: tuple[MountFlag, ...] = ()
+    """One further call each, in this order; mount(2) takes no two in one call."""
+    data: str = ""
+    """The filesystem's own options, in the order in which they came."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether a write is to be refused."""
+        return MountFlag.RDONLY in self.flags
+
+    @classmethod
+    def parse(cls, items: Iterable[str]) -> MountOptions:
+        """Take `items` apart; later words win over earlier ones.
+
+        Each item is one word or one string of data: `trans=virtio,version=9p2000.L` passes through
+        whole. Raises InvalidRequest for a word only mount(8) can carry out, for a NUL byte, and
+        for more than a page of data.
+        """
+        flags = clear = NO_FLAGS
+        propagation: list[MountFlag] = []
+        data: list[str] = []
+        for item in items:
+            if (added := _SET.get(item)) is not None:
+                flags, clear = flags | added, clear & ~added
+            elif (removed := _CLEAR.get(item)) is not None:
+                flags, clear = flags & ~removed, clear | removed
+            elif (mode := _PROPAGATION.get(item)) is not None:
+                propagation.append(mode)
+            elif item == "loop":
+                raise InvalidRequest("mount option 'loop' is mount(8)'s, not the kernel's")
+            elif item and not item.startswith(_NOTES):
+                data.append(item)
+        return cls(flags, clear, tuple(propagation), _checked(",".join(data)))
+
+
+def _checked(data: str) -> str:
+    size_bytes = len(os.fsencode(data))
+    if size_bytes >= _PAGE_SIZE:
+        raise InvalidRequest(f"mount options are {size_bytes} bytes long, the kernel takes {_PAGE_SIZE - 1}")
+    if "\0" in data:
+        raise InvalidRequest(f"NUL byte in mount options {data!r}")
+    return data
