@@ -1,0 +1,1 @@
+"""What the agent does only as the first process of a machine."""

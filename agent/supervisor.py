@@ -1,0 +1,108 @@
+"""The agent's life: what is built in which order, what runs meanwhile, how it ends.
+
+Listening comes first. Whatever else a guest needs is started behind it, so that the host's first
+request is answered as early as possible (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from agent.config import AgentConfig
+from agent.errors import AgentError
+from agent.linux.process import set_oom_score_adjust
+from agent.processes.reaper import Reaper
+
+_log = logging.getLogger("agent.supervisor")
+
+# Containers die before the agent when memory runs out: the value of the originals' systemd unit.
+_OOM_SCORE_ADJUST = -997
+# How long answers under way may take to reach their peers once the agent stops.
+_STOP_GRACE_S = 1.0
+
+
+async def supervise(config: AgentConfig, *, is_init: bool) -> None:
+    """Serve until DestroySandbox or SIGTERM asks for the end, then stop in order.
+
+    As `is_init` the agent has the machine to itself: it loads drivers, and the keyboard cannot end it.
+    Raises OSError when the server's address cannot be had, and AgentError.
+    """
+    async with AsyncExitStack() as life:
+        reaper = Reaper()
+        reaper.start()
+        life.callback(reaper.stop)
+        stop = asyncio.Event()
+        _stop_on_signals(stop, keyboard=not is_init)
+        if is_init:
+            from agent.pid1.drivers import CHANNEL_DRIVERS, load_drivers
+
+            await load_drivers(reaper, CHANNEL_DRIVERS)
+
+        from agent.service.agent import Agent  # after the drivers: a child loads those meanwhile
+        from agent.service.routes import Router
+        from agent.transports.listener import Listener
+
+        agent = Agent(config, reaper)
+        listener = Listener(config.server_addr, Router(agent))
+        await listener.start()
+        life.push_async_callback(listener.stop, _STOP_GRACE_S)
+        _log.info("listening", extra={"address": config.server_addr})
+
+        later = asyncio.create_task(_what_can_wait(agent, reaper, is_init=is_init), name="what can wait")
+        life.push_async_callback(_end, later)
+        life.push_async_callback(agent.devices.stop)
+        await _first_of(stop.wait(), agent.shutdown.wait())
+        _log.info("stopping", extra={"reason": "signal" if stop.is_set() else "sandbox destroyed"})
+
+
+async def _what_can_wait(agent: Any, reaper: Reaper, *, is_init: bool) -> None:  # noqa: ANN401
+    """The rest of the start, behind the listener. What fails here is logged where it is missed."""
+    try:
+        set_oom_score_adjust(_OOM_SCORE_ADJUST)
+    except OSError as error:
+        _log.debug("oom_score_adj stays as it is", extra={"error": error.strerror})
+    if is_init:
+        from agent.pid1.drivers import DEVICE_DRIVERS, load_drivers, seed_random
+
+        await load_drivers(reaper, DEVICE_DRIVERS)
+        try:
+            seed_random()
+        except OSError as error:
+            _log.warning("seeding the random number generator failed", extra={"error": error.strerror})
+    if os.geteuid() == 0:
+        try:
+            await agent.devices.start()
+        except AgentError as error:
+            _log.warning("uevents cannot be heard", extra={"error": str(error)})
+
+
+def _stop_on_signals(stop: asyncio.Event, *, keyboard: bool) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT) if keyboard else (signal.SIGTERM,):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of `waits` is over; end the others."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            await _end(task)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel `task` and see it gone. Raises what it raised before."""
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            raise
