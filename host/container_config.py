@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from host.errors import InvalidInput
+from host.vm.disks import PluggedDisk
 
 SHM_SIZE_BYTES = 64 << 20  # docker's default, and Kata's
 
@@ -67,14 +69,17 @@ class SharedRootfs:
 
 @dataclass(frozen=True, slots=True)
 class BlockRootfs:
-    """A root filesystem on a disk of its own.
+    """A root filesystem on a disk of its own, which the guest will write to.
 
+    `plugged` is given for a disk that the VM had at power-on; any other is hot-plugged by `driver`.
     `suffix` is the root's directory within the filesystem: empty if the disk holds the root itself.
     """
 
     image: Path
-    format: str  # as QEMU names it: "raw" or "qcow2"
     fstype: str
+    driver: str  # as Kata's configuration names it: a key of host.storages.STORAGE_DRIVERS
+    format: Literal["raw", "qcow2"] = "raw"
+    plugged: PluggedDisk | None = None
     suffix: str = ""
 
 

@@ -27,6 +27,7 @@ from host.bind_mounts import (
 from host.container_config import Mount
 from host.errors import HostError, InvalidInput
 from host.linux_mount import MountFlag, mount, mount_holding, read_mountinfo, set_propagation
+from host.undo import UndoStack
 
 # Where the guest mounts the share. The slash at the end belongs to it: the 1.x agent makes only the
 # directory part of this path before it mounts.
@@ -91,12 +92,12 @@ def remove_shared_path(sandbox_dir: Path) -> None:
 
 
 def mount_shared_dir_mounts(
-    share: SharedPath, container_id: str, mounts: Iterable[Mount], undo: contextlib.ExitStack
+    share: SharedPath, container_id: str, mounts: Iterable[Mount], undo: UndoStack
 ) -> list[SharedMount]:
     """Put the host's files and directories among `mounts` into the share, in their order.
 
-    What belongs to the guest itself (`needs_sharing`) is left out. The way back is pushed on `undo`
-    as each mount is made. Raises HostError.
+    What reaches the guest in another way (`needs_sharing`) is left out. The way back is pushed on
+    `undo` as each mount is made. Raises HostError.
     """
     shared = []
     for entry in mounts:
@@ -106,7 +107,7 @@ def mount_shared_dir_mounts(
         bind = bind_mount(
             entry.source, share.mounts / name, read_only=entry.is_read_only, propagation="private"
         )
-        undo.callback(bind.release)
+        undo.push(f"unmount {bind.destination}", bind.release)
         if entry.is_read_only:
             # A remount does not propagate: without this the guest could write through the share.
             make_read_only(share.shared / name)
@@ -139,6 +140,7 @@ def needs_sharing(entry: Mount) -> bool:
         entry.type == "bind"
         and not is_system_mount(entry.source)
         and os.path.normpath(entry.destination) != "/dev/shm"
+        and not is_block_device(entry.source)
         and not is_host_device(entry.destination)
     )
 
@@ -146,6 +148,14 @@ def needs_sharing(entry: Mount) -> bool:
 def is_system_mount(path: str) -> bool:
     """Whether `path` is /proc or /sys or lies below: the guest has its own."""
     return _is_below(path, "/proc") or _is_below(path, "/sys")
+
+
+def is_block_device(path: str | Path) -> bool:
+    """Whether `path` leads to a block device, which is plugged into the VM rather than shared."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def is_host_device(path: str) -> bool:

@@ -67,6 +67,29 @@ class Storage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class GuestDevice:
+    """One device for a container; the fields are those of the `Device` message."""
+
+    id: str
+    type: str
+    vm_path: str
+    container_path: str
+
+    @classmethod
+    def on_disk(cls, driver: str, source: str, container_path: str) -> GuestDevice:
+        """The disk that the guest finds by `driver` and `source`, as those of a storage."""
+        is_node = source.startswith("/dev/")
+        address = "" if driver == "blk" and is_node else source
+        return cls(address, driver, source if is_node else "", container_path)
+
+    def message(self, messages: Messages) -> Message:
+        """The message of the generation whose classes `messages` holds."""
+        return messages.Device(
+            id=self.id, type=self.type, vm_path=self.vm_path, container_path=self.container_path
+        )
+
+
 def storage_driver(block_driver: str) -> str:
     """The storage driver of a block driver's name. Raises InvalidInput."""
     try:

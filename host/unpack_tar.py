@@ -1,0 +1,72 @@
+"""Unpack a tar from standard input into a directory, as a program of its own.
+
+A program of its own because it confines itself: it makes the directory its root (chroot(2)) before
+it reads a single name. Whatever the archive says - absolute names, `..`, links that lead out, links
+to links - the kernel keeps it inside, without any comparing of strings. Owners, modes, devices and
+extended attributes are kept.
+"""
+
+from __future__ import annotations
+
+# The decompressors are imported before the root changes; the files they come from are out of reach then.
+import bz2  # noqa: F401
+import gzip  # noqa: F401
+import lzma
+import os
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+from host.errors import HostError
+
+# How GNU tar and bsdtar put extended attributes into a pax header.
+_XATTR_PREFIX = "SCHILY.xattr."
+
+
+def unpack_tar(archive: Path, directory: Path) -> None:
+    """Unpack `archive` (plain, gzip, bzip2 or xz) into `directory`, which must be empty. Needs root.
+
+    Blocks. Raises HostError with the reason if the archive cannot be unpacked whole.
+    """
+    command = [sys.executable, "-m", __name__, str(directory)]
+    with archive.open("rb") as file:
+        done = subprocess.run(
+            command, stdin=file, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+        )
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines()
+        raise HostError(f"{archive} could not be unpacked", words[-1] if words else "no reason was given")
+
+
+def _unpack(archive: tarfile.TarFile) -> None:
+    """Unpack everything below the current root."""
+    archive.extractall("/", numeric_owner=True, filter="fully_trusted")
+    for member in archive.getmembers():
+        for key, value in member.pax_headers.items():
+            if key.startswith(_XATTR_PREFIX) and not member.issym():
+                _set_attribute(f"/{member.name}", key.removeprefix(_XATTR_PREFIX), value)
+
+
+def _set_attribute(path: str, name: str, value: str) -> None:
+    # tarfile decodes pax values as UTF-8, what is none of it with surrogateescape.
+    os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+
+
+def main() -> int:
+    """Unpack standard input into the directory that is the first argument; the exit status."""
+    directory = sys.argv[1]
+    try:
+        with tarfile.open(fileobj=sys.stdin.buffer, mode="r:*") as archive:
+            os.chroot(directory)
+            os.chdir("/")
+            _unpack(archive)
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
