@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from agent.linux.mountinfo import mounts_below
@@ -89,17 +89,65 @@ def remove_tree(path: str) -> None:
     resolved = os.path.join(os.path.realpath(parent_path), name)
     for entry in mounts_below(resolved):
         raise OSError(errno.EBUSY, "a mount stands in the tree to be removed", path, None, entry.mount_point)
-    with open_directory(resolved.rpartition("/")[0] or "/") as parent:
+    with open_directory(os.path.dirname(resolved)) as parent:
         try:
-            if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                _remove_directory(parent, name)
-            else:
-                os.unlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            return
+            remove_tree_at(parent, name)
         except OSError as error:
             error.filename = path
             raise
+
+
+def remove_tree_at(parent: int, name: str) -> None:
+    """Remove the entry `name` of the directory `parent` as `remove_tree` does, by descriptors alone.
+
+    For places whose path somebody else may bend meanwhile. Mounts are met, not looked for, so files
+    beside one may be gone when it stops the removal (EXDEV, EBUSY). Raises OSError.
+    """
+    try:
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            directory = _step(parent, name)
+            try:
+                visit_tree(directory, _unlink, _rmdir)
+            finally:
+                os.close(directory)
+            _rmdir(parent, name)
+        else:
+            _unlink(parent, name)
+    except FileNotFoundError:
+        return
+
+
+Visit = Callable[[int, str], None]
+"""Is told a directory's descriptor and the name of an entry in it."""
+
+
+def visit_tree(top: int, on_file: Visit, on_directory: Visit) -> None:
+    """Visit all that lies in the directory `top`, each directory after what lies in it.
+
+    No link is followed and no mount entered (EXDEV); an entry that vanishes meanwhile is passed
+    over. Two descriptors and no recursion at any depth. Raises OSError.
+    """
+    current = _step(top, ".")
+    way: list[_Level] = []
+    try:
+        way.append(_Level("", _identity(current), _visit_files(current, on_file)))
+        while True:
+            if way[-1].pending:
+                child = way[-1].pending.pop()
+                with contextlib.suppress(FileNotFoundError):
+                    current = _replace(current, _step(current, child))
+                    way.append(_Level(child, _identity(current), _visit_files(current, on_file)))
+                continue
+            left = way.pop()
+            if not way:
+                return
+            # ".." leads elsewhere once somebody has moved the directory: then this is not our tree.
+            current = _replace(current, _step(current, ".."))
+            if _identity(current) != way[-1].identity:
+                raise OSError(errno.ESTALE, "a directory moved away while its tree was being visited")
+            on_directory(current, left.name)
+    finally:
+        os.close(current)
 
 
 @dataclass(slots=True)
@@ -111,40 +159,24 @@ class _Level:
     pending: list[str]
 
 
-def _remove_directory(parent: int, name: str) -> None:
-    """Remove the directory `name` of `parent`, walking with one open directory at a time."""
-    current = os.dup(parent)
-    way: list[_Level] = [_Level("", _identity(parent), [name])]
-    try:
-        while way:
-            if way[-1].pending:
-                child = way[-1].pending.pop()
-                with contextlib.suppress(FileNotFoundError):  # somebody else removes here too
-                    current = _replace(current, _step(current, child))
-                    way.append(_Level(child, _identity(current), _unlink_files(current)))
-                continue
-            done = way.pop()
-            if not way:
-                return
-            # ".." leads elsewhere once somebody has moved the directory: then this is not our tree.
-            current = _replace(current, _step(current, ".."))
-            if _identity(current) != way[-1].identity:
-                raise OSError(errno.ESTALE, "a directory moved away while its tree was being removed")
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(done.name, dir_fd=current)
-    finally:
-        os.close(current)
-
-
-def _unlink_files(directory: int) -> list[str]:
-    """Unlink everything in `directory` that is no directory; the names of those that are."""
+def _visit_files(directory: int, on_file: Visit) -> list[str]:
+    """Visit everything in `directory` that is no directory; the names of those that are."""
     with os.scandir(directory) as entries:
         listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in listed:
         if not is_directory:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
+            on_file(directory, name)
     return [name for name, is_directory in listed if is_directory]
+
+
+def _unlink(directory: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
+def _rmdir(directory: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=directory)
 
 
 def _step(directory: int, name: str) -> int:

@@ -7,12 +7,17 @@ that knows how to undo it. docs/storage-drivers.md has a worked example.
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from agent.devices.address import DeviceAddress
+from agent.errors import Unsupported
 from agent.storage.mount_options import MountOptions
+
+SHARED_DIRECTORY_TAG = "kataShared"
+"""The tag under which every Kata host shares the sandbox's directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +82,38 @@ class GuestMounts(Protocol):
     ) -> AttachedStorage:
         """Make the mount point and mount `source` on it. Raises InvalidRequest, KernelRefused."""
 
+    async def adopt(self, mount_point: str) -> AttachedStorage | None:
+        """What is mounted at `mount_point` already, if anything is; releasing it does nothing."""
+
     async def make_directory(self, path: str, *, mode: int, gid: int | None = None) -> AttachedStorage:
         """Make a plain directory with exactly `mode` (and group), without a mount.
 
-        Released, it is removed with what lies in it, never across a mount and never through a link.
+        Released, it is removed with what lies in it, never across a mount and never through a link;
+        one that was there before gets its owner and mode back instead.
+        """
+
+    async def give_to_group(self, mount_point: str, group: FsGroup, *, read_only: bool) -> None:
+        """Give the files of a mounted storage to `group`, for reading and unless `read_only` writing.
+
+        Permissions are only added, links are not followed, mounts not entered. Not undone when the
+        storage goes: the files are the host's. Raises KernelRefused.
+        """
+
+
+class Releasable(Protocol):
+    """Something that was taken and can be given back."""
+
+    async def release(self) -> None:
+        """Give it back. Safe to call twice. Raises KernelRefused."""
+
+
+class GuestHugePages(Protocol):
+    """The guest's pools of huge pages (agent/storage/hugepages.py)."""
+
+    async def reserve(self, page_size_bytes: int, count: int) -> Releasable:
+        """Enlarge the pool of that page size by `count` pages, all of them or none.
+
+        Raises InvalidRequest (no such page size), LimitReached (not enough memory), KernelRefused.
         """
 
 
@@ -92,6 +125,21 @@ class Guest(Protocol):
 
     @property
     def mounts(self) -> GuestMounts: ...
+
+    @property
+    def hugepages(self) -> GuestHugePages: ...
+
+
+class StackedStorage:
+    """A storage that took several steps; releasing it undoes them in reverse, past one that fails."""
+
+    def __init__(self, mount_point: str, steps: contextlib.AsyncExitStack) -> None:
+        self.mount_point = mount_point
+        self._steps = steps
+
+    async def release(self) -> None:
+        """Undo the steps. Raises the error of the step that failed last."""
+        await self._steps.aclose()
 
 
 class StorageHandler(abc.ABC):
@@ -105,3 +153,54 @@ class StorageHandler(abc.ABC):
 
         Raises InvalidRequest, DeviceTimeout, KernelRefused; after a raise nothing has changed.
         """
+
+    @staticmethod
+    async def mount(source: str, request: StorageRequest, guest: Guest) -> AttachedStorage:
+        """The step that most drivers share: mount `source` as `request` says, for its group.
+
+        Raises InvalidRequest, KernelRefused.
+        """
+        options = MountOptions.parse(request.options)
+        async with contextlib.AsyncExitStack() as undo:
+            mounted = await guest.mounts.mount(source, request.mount_point, request.fstype, options)
+            undo.push_async_callback(mounted.release)
+            if request.fs_group is not None:
+                await guest.mounts.give_to_group(
+                    mounted.mount_point, request.fs_group, read_only=options.read_only
+                )
+            undo.pop_all()
+            return mounted
+
+
+class BlockStorageHandler(StorageHandler):
+    """A driver whose source is the address of a disk: find the disk, then mount it."""
+
+    @abc.abstractmethod
+    def address(self, source: str) -> DeviceAddress:
+        """Where the disk is. Raises InvalidRequest."""
+
+    async def attach(self, request: StorageRequest, guest: Guest) -> AttachedStorage:
+        """Wait for the disk and mount it at the request's mount point.
+
+        Raises InvalidRequest, Unsupported, DeviceTimeout, KernelRefused.
+        """
+        if request.driver_options:
+            raise Unsupported(f"{request.driver}: driver options {', '.join(request.driver_options)}")
+        MountOptions.parse(request.options)  # refused before the wait, not after
+        node = await guest.devices.block_node(self.address(request.source))
+        return await self.mount(node, request, guest)
+
+
+class SharedFilesystemHandler(StorageHandler):
+    """A driver whose source is the tag of a directory that the host shares."""
+
+    async def attach(self, request: StorageRequest, guest: Guest) -> AttachedStorage:
+        """Mount the share. One that was mounted before the agent started is taken as it is.
+
+        Raises InvalidRequest, KernelRefused.
+        """
+        if request.source == SHARED_DIRECTORY_TAG:
+            adopted = await guest.mounts.adopt(request.mount_point)
+            if adopted is not None:
+                return adopted
+        return await self.mount(request.source, request, guest)

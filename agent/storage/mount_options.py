@@ -7,8 +7,10 @@ give them (docs/storage-drivers.md, "Mount options").
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from agent.errors import InvalidRequest
 from agent.linux.mount import MountFlag
@@ -122,3 +124,48 @@ def _checked(data: str) -> str:
     if "\0" in data:
         raise InvalidRequest(f"NUL byte in mount options {data!r}")
     return data
+
+
+# The suffixes of sizes in mount options and in Kubernetes quantities; both count in powers of 1024 here.
+_SIZE = re.compile(r"([0-9]+)(?:([KMGT])i?B?)?", re.ASCII | re.IGNORECASE)
+_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def named_number(items: Iterable[str], name: str, *, base: Literal[8, 10] = 10) -> int | None:
+    """The number of `name=NUMBER` among `items`, the last one winning; None if it is not there.
+
+    Raises InvalidRequest for what is no unsigned number of that base.
+    """
+    text = _named(items, name)
+    digits = "[0-7]+" if base == 8 else "[0-9]+"
+    if text is None:
+        return None
+    if re.fullmatch(digits, text, re.ASCII) is None:
+        raise InvalidRequest(f"option {name}={text}: {text!r} is no number of base {base}")
+    return int(text, base)
+
+
+def named_size(items: Iterable[str], name: str) -> int | None:
+    """The bytes of `name=SIZE` among `items`, SIZE as in `2097152`, `2M` or `1Gi`; None without it.
+
+    Raises InvalidRequest.
+    """
+    text = _named(items, name)
+    if text is None:
+        return None
+    if (match := _SIZE.fullmatch(text)) is None:
+        raise InvalidRequest(f"option {name}={text}: {text!r} is no size")
+    return int(match[1]) * _FACTOR[(match[2] or "").upper()]
+
+
+def without(items: Iterable[str], *names: str) -> tuple[str, ...]:
+    """`items` without `name=...` for each of `names`, wherever in a comma-separated item it stands."""
+    prefixes = tuple(f"{name}=" for name in names)
+    kept = (",".join(word for word in item.split(",") if not word.startswith(prefixes)) for item in items)
+    return tuple(item for item in kept if item)
+
+
+def _named(items: Iterable[str], name: str) -> str | None:
+    words = (word for item in items for word in item.split(","))
+    values = [value for key, sign, value in (word.partition("=") for word in words) if sign and key == name]
+    return values[-1] if values else None
