@@ -2,7 +2,8 @@
 
 Before the first test runs, the whole test process moves into a private mount namespace with its
 own tmpfs on /run and without the cgroup v2 tree on `/sys/fs/cgroup/unified`, whose presence
-("hybrid mode") crun refuses. Nothing that these tests mount is ever seen outside, and all of it goes with the process.
+("hybrid mode") crun refuses. Nothing that these tests mount is ever seen outside, and all of it goes
+with the process.
 """
 
 from __future__ import annotations

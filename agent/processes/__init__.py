@@ -1,0 +1,1 @@
+"""Child processes: the only place in the agent that starts and collects them."""
