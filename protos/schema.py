@@ -78,11 +78,11 @@ class Schema:
 
         files = FileDescriptorSet.FromString(self.descriptor_set.read_bytes()).file
         pool = DescriptorPool()
-        full_names = {}
+        full_names: dict[str, str] = {}
         for file in files:
             pool.AddSerializedFile(file.SerializeToString())
-            for symbol in (*file.message_type, *file.enum_type):
-                full_names[symbol.name] = f"{file.package}.{symbol.name}"
+            names = [message.name for message in file.message_type] + [enum.name for enum in file.enum_type]
+            full_names.update({name: f"{file.package}.{name}" for name in names})
         return pool, full_names
 
     def _build(self, full_name: str) -> Any:  # noqa: ANN401 - as in lookup()
