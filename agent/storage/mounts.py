@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -84,7 +85,12 @@ class Mounts:
                 raise InvalidRequest(f"mount source {source} is no block device")
         with self._new_place(mount_point, "directory") as attachment:
             with attachment.place.open() as target, _refusals(f"mount -t {fstype}", source, mount_point):
-                mount(source, fd_path(target), fstype, options.flags, options.data)
+                try:
+                    mount(source, fd_path(target), fstype, options.flags, options.data)
+                except OSError as error:
+                    if error.errno == errno.ENODEV:  # whose own text would send the reader to the disk
+                        error.strerror = f"this kernel has no filesystem {fstype!r}"
+                    raise
             attachment.guard_mount()
             with attachment.place.open() as root, _refusals("set propagation", None, mount_point):
                 for propagation in options.propagation:
