@@ -8,6 +8,7 @@ by generation (kata-containers/agent network.go, kata-containers src/agent/src/n
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,11 @@ async def update_interface(wanted: Interface, devices: NetworkDevices, *, exclus
         raise InvalidRequest("the interface has neither hwAddr nor name, so no link can be found")
     if len(wanted.name) > NAME_LIMIT:
         raise InvalidRequest(f'interface name "{wanted.name}" is longer than {NAME_LIMIT} characters')
+    names = [wanted.name] if wanted.name else []
     if wanted.device_path:
-        await devices.net_interface(PciPath.parse(wanted.device_path))
+        names.insert(0, await devices.net_interface(PciPath.parse(wanted.device_path)))
     async with _kernel() as socket:
-        link = await _find(socket, wanted.name, mac)
+        link = await _find(socket, names, mac)
         if link.is_up:
             await socket.change_link(link.index, up=False)
         try:
@@ -112,19 +114,19 @@ async def _kernel() -> AsyncIterator[RouteSocket]:
         raise KernelRefused.from_oserror("netlink", error) from error
 
 
-async def _find(socket: RouteSocket, name: str, mac: str) -> Link:
-    """The link with `mac`; else the one called `name`, which is given that MAC."""
-    links = await socket.links()
-    for link in links:
+async def _find(socket: RouteSocket, names: Sequence[str], mac: str) -> Link:
+    """The link with `mac`; else the first of `names` that there is, which is given that MAC."""
+    links = {link.name: link for link in await socket.links() if not link.is_loopback}
+    for link in links.values():
         if mac and link.mac == mac:
             return link
-    for link in links:
-        if name and link.name == name and not link.is_loopback:
+    for name in names:
+        if name in links:
             if mac:
-                await socket.change_link(link.index, mac=mac)
-            return link
-    known = ", ".join(f"{link.name} ({link.mac})" for link in links)
-    raise NotFound(f'no link has the MAC "{mac}" or the name "{name}"', hint=f"the guest has {known}")
+                await socket.change_link(links[name].index, mac=mac)
+            return links[name]
+    known = ", ".join(f"{link.name} ({link.mac})" for link in links.values()) or "none"
+    raise NotFound(f'no link has the MAC "{mac}" or a name of {list(names)}', hint=f"the guest has {known}")
 
 
 async def _set_addresses(
@@ -133,10 +135,19 @@ async def _set_addresses(
     if exclusive:
         for index, address in await socket.addresses():
             if index == link.index and address not in wanted:
-                await socket.delete_address(index, address)
+                await _delete_address(socket, index, address)
     for address in wanted:
         if address.version == 4 or not _ipv6_is_off():
             await socket.replace_address(link.index, address)
+
+
+async def _delete_address(socket: RouteSocket, index: int, address: IpInterface) -> None:
+    """Delete `address`; a secondary one may have gone with its primary already (ip-sysctl.rst)."""
+    try:
+        await socket.delete_address(index, address)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
 
 
 async def _rename(socket: RouteSocket, link: Link, name: str) -> None:
