@@ -12,6 +12,7 @@ from pathlib import Path
 
 from image_builder import agent_wheel, kernel_modules, outputs
 from image_builder.debian import extract_packages
+from image_builder.kernel_image import extract_kernel
 from image_builder.recipe import Recipe, fingerprint, words_fingerprint
 from image_builder.root_tree import assemble_root, copy_tree
 
@@ -137,8 +138,9 @@ class _Build:
     def _write_files(self, root: Path, kernel: Path, first_modules: Path) -> dict[str, int]:
         made = self._scratch / "files"
         made.mkdir()
-        self._progress("writing vmlinuz and initramfs.cpio.zst")
+        self._progress("writing vmlinuz, vmlinux and initramfs.cpio.zst")
         shutil.copyfile(kernel, made / "vmlinuz")
+        (made / "vmlinux").write_bytes(extract_kernel(kernel.read_bytes()))
         outputs.write_initramfs(
             self._recipe.directory,
             made / "initramfs.cpio.zst",

@@ -41,6 +41,7 @@ def assemble_root(recipe: Recipe, root: Path, *, debian: Path, site: Path, modul
     _replace_overlays(root, recipe.overlays)
     trim(root, recipe.removals)
     _compile_python(root)
+    run_inside(root, ["/sbin/ldconfig"])
     copy_tree(modules, root / "usr/lib/modules" / modules.name)
     _empty_mount_points(root)
 
