@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -52,9 +53,10 @@ async def supervise(config: AgentConfig, *, is_init: bool) -> None:
         listener = Listener(config.server_addr, Router(agent))
         await listener.start()
         life.push_async_callback(listener.stop, _STOP_GRACE_S)
-        _log.info("listening", extra={"address": config.server_addr})
+        _log.info("listening", extra={"address": config.server_addr, "uptime_s": _uptime_s()})
 
         later = asyncio.create_task(_what_can_wait(agent, reaper, is_init=is_init), name="what can wait")
+        later.add_done_callback(_report)
         life.push_async_callback(_end, later)
         life.push_async_callback(agent.devices.stop)
         await _first_of(stop.wait(), agent.shutdown.wait())
@@ -99,10 +101,17 @@ async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancel `task` and see it gone. Raises what it raised before."""
+    """Cancel `task` and see it gone, whatever its result."""
     task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            raise
+    await asyncio.wait([task])
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Log what ended `task`: without the rest of the start the agent still serves most requests."""
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("a part of the start failed", exc_info=error)
+
+
+def _uptime_s() -> float:
+    """Seconds since the machine's kernel started. clock_gettime(2)."""
+    return round(time.clock_gettime(time.CLOCK_BOOTTIME), 3)

@@ -8,6 +8,7 @@ rest right after.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterable
@@ -63,6 +64,10 @@ def seed_random(source: str = "/dev/hwrng", pool: str = "/dev/urandom", size_byt
         return
     try:
         data = os.read(fd, size_bytes)
+    except OSError as error:
+        if error.errno in {errno.ENODEV, errno.EAGAIN}:  # this host offers none, or none yet
+            return
+        raise
     finally:
         os.close(fd)
     Path(pool).write_bytes(data)
