@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import types
 import typing
 from typing import Any, TypeVar
@@ -38,7 +37,7 @@ def from_document(kind: type[T], document: object) -> T:
     """
     if not isinstance(document, dict):
         raise DocumentError(f"{kind.__name__} must be an object, not {document!r}")
-    hints: dict[str, Any] = _hints(kind)
+    hints = typing.get_type_hints(kind)
     unknown = sorted(set(document) - set(hints))
     if unknown:
         raise DocumentError(f"{kind.__name__} has no field {', '.join(map(str, unknown))}")
@@ -47,9 +46,6 @@ def from_document(kind: type[T], document: object) -> T:
         return kind(**values)
     except TypeError as error:
         raise DocumentError(str(error)) from error
-
-
-_hints = functools.cache(typing.get_type_hints)
 
 
 def _value(hint: Any, item: object, where: str) -> Any:  # noqa: ANN401 - hints and JSON are untyped

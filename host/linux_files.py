@@ -58,8 +58,10 @@ def read_text_in_root(root: Path, path: str, limit: int = 1 << 20) -> str:
         descriptor = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ""
-        return file.read(limit).decode(errors="surrogateescape")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit).decode(errors="surrogateescape")
+    finally:
+        os.close(descriptor)

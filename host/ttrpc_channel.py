@@ -20,7 +20,7 @@ from agent.transports.ttrpc_frames import (
 from host.channel import DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, AgentCallError
 
 
-class TtrpcChannel(asyncio.Protocol):
+class TtrpcChannel(asyncio.BufferedProtocol):
     """One connection to an agent of Kata 2 to 4; see `Channel`. Made by `over`."""
 
     def __init__(self, peer_name: str) -> None:
@@ -82,9 +82,12 @@ class TtrpcChannel(asyncio.Protocol):
         transport.set_write_buffer_limits(high=MAX_PAYLOAD_BYTES)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._decoder.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for frame in self._decoder.feed(data):
+            for frame in self._decoder.received(nbytes):
                 self._receive(frame)
         except FrameError as error:
             self._lost = ConnectionError(f"{self._peer_name} does not speak ttrpc: {error}")

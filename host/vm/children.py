@@ -12,7 +12,7 @@ from pathlib import Path
 from host.errors import VmFailed
 from host.vm.programs import find_program
 
-_LOG_TAIL_BYTES = 4096
+_LOG_TAIL_BYTES = 16384
 
 # setpriv sets PR_SET_PDEATHSIG and execs; the shell then asks whether the parent died before that,
 # in which case the signal never comes, and execs the program. So the child keeps one process id all

@@ -26,6 +26,7 @@ from host.vm.vsock import KernelVsock, VsockChannel, open_vsock
 T = TypeVar("T")
 
 _CONSOLE_TAIL_LINES = 8
+_CONSOLE_SEARCH_LINES = 100
 _START_TIMEOUT_S = 30.0
 _DEATH_NOTICE_S = 1.0  # between a lost connection and the notice of QEMU's exit
 
@@ -203,8 +204,13 @@ class Vm:
         )
 
     def console_tail(self, lines: int = _CONSOLE_TAIL_LINES) -> str:
-        """The last lines on the guest's console."""
-        return tail(self.console_log, lines)
+        """The last lines on the guest's console; of a kernel panic, those that lead up to it.
+
+        What follows a panic is the kernel's own call trace, which explains nothing about the guest.
+        """
+        text = tail(self.console_log, _CONSOLE_SEARCH_LINES).splitlines()
+        panics = [number for number, line in enumerate(text) if "Kernel panic" in line]
+        return "\n".join(text[: panics[0] + 1 if panics else None][-lines:])
 
     def _not_running(self) -> VmFailed:
         return VmFailed(f"the virtual machine {self.config.name} is not running", "start it first")
