@@ -173,11 +173,12 @@ def _mount_overlay(lower: Path, writable: Path, merged: Path) -> None:
     upper, scratch = writable / "upper", writable / "work"
     for directory in (upper, scratch):
         directory.mkdir(exist_ok=True)
-    # The merged root has the owner and mode of the upper directory. Not its attributes: `lower` may be
-    # an overlay's layer itself, whose marks (trusted.overlay.*) mean something to the kernel.
+    # The merged root has the owner, mode and time of the upper directory. Its attributes are not copied:
+    # `lower` may be an overlay's layer itself, whose marks (trusted.overlay.*) mean something to the kernel.
     root = lower.stat()
     os.chown(upper, root.st_uid, root.st_gid)
     upper.chmod(stat.S_IMODE(root.st_mode))
+    os.utime(upper, ns=(root.st_atime_ns, root.st_mtime_ns))
     # By descriptors: a path may hold the characters that separate overlay's options (`:` and `,`).
     with contextlib.ExitStack() as descriptors:
         words = []
