@@ -10,14 +10,14 @@ import os
 import secrets
 import stat
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
 from google.protobuf.message import Message
 
-from host.agent_messages import AgentCalls, Messages, fill_message
+from host.agent_messages import AgentCalls, fill_message
 from host.container_config import (
     SHM_SIZE_BYTES,
     BlockRootfs,
@@ -27,6 +27,7 @@ from host.container_config import (
     SharedRootfs,
     check_identifier,
 )
+from host.copy_files import copy_files_to_guest
 from host.errors import HostError, InvalidInput
 from host.linux_mount import read_mountinfo
 from host.oci_spec import (
@@ -111,7 +112,7 @@ async def create_container(client: AgentCalls, sandbox: Sandbox, config: Contain
     spec = default_spec(config)
     undo = UndoStack()
     try:
-        request = await _prepare(client.messages, sandbox, config, spec, undo)
+        request = await _prepare(client, sandbox, config, spec, undo)
         await client.call("CreateContainer", request)
     except BaseException:  # a cancelled caller leaves nothing behind either
         await undo.run()
@@ -175,13 +176,14 @@ async def handle_block_volumes(
 
 
 async def _prepare(
-    messages: Messages, sandbox: Sandbox, config: ContainerConfig, spec: OciSpec, undo: UndoStack
+    client: AgentCalls, sandbox: Sandbox, config: ContainerConfig, spec: OciSpec, undo: UndoStack
 ) -> Message:
     """Do the host's part and build the request. The storages' order is that of Kata's hosts."""
     _refuse_known_container(sandbox, config.container_id)
     suffix = config.rootfs.suffix if isinstance(config.rootfs, BlockRootfs) else "rootfs"
     storages = await _rootfs(sandbox, config, undo)
-    mounts, mount_storages = await _mounts(sandbox, config.container_id, spec, suffix, undo)
+    mounts, mount_storages = await _mounts(client, sandbox, config.container_id, spec, undo)
+    mounts, local_storages = handle_local_storage(mounts, sandbox.id, suffix)
     devices, nodes = await handle_devices(sandbox, config.devices, undo)
     mounts, volumes = await handle_block_volumes(sandbox, mounts, undo)
 
@@ -189,10 +191,12 @@ async def _prepare(
     spec["linux"]["devices"] = [node.document() for node in nodes]
     spec["root"]["path"] = os.path.join(GUEST_SHARED_DIR, config.container_id, suffix).rstrip("/")
     spec, shares_pid_namespace = take_pid_namespace(spec)
+    messages = client.messages
+    storages += [*mount_storages, *local_storages, *volumes]
     return messages.CreateContainerRequest(
         container_id=config.container_id,
         exec_id=config.container_id,
-        storages=[storage.message(messages) for storage in (*storages, *mount_storages, *volumes)],
+        storages=[storage.message(messages) for storage in storages],
         devices=[device.message(messages) for device in devices],
         OCI=fill_message(messages.Spec(), constrain_spec(spec)),
         sandbox_pidns=shares_pid_namespace or config.share_pid_namespace,
@@ -209,24 +213,30 @@ async def _rootfs(sandbox: Sandbox, config: ContainerConfig, undo: UndoStack) ->
 
 
 async def _mounts(
-    sandbox: Sandbox, container_id: str, spec: OciSpec, suffix: str, undo: UndoStack
+    client: AgentCalls, sandbox: Sandbox, container_id: str, spec: OciSpec, undo: UndoStack
 ) -> tuple[list[Mount], list[Storage]]:
-    """The container's mounts as the guest sees them, and the storages they need there."""
+    """The container's mounts as the guest sees them, and the storages that those in memory need."""
     table = read_mountinfo()
     mounts = classify_empty_dirs(spec_mounts(spec), table)
-    in_share: Mapping[str, str] = {}
-    if sandbox.share is not None:
-        shared = mount_shared_dir_mounts(sandbox.share, container_id, mounts, undo)
-        in_share = {one.mount.destination: one.guest_path for one in shared}
+    places = await _bring_to_guest(client, sandbox, container_id, mounts, undo)
     mounts = handle_shm(mounts, sandbox.shm_size)
     mounts, ephemeral = handle_ephemeral_storage(mounts, fs_group=_groups_of(mounts))
     mounts, hugepages = handle_hugepages(mounts, table, hugepage_limits(spec))
-    mounts, local = handle_local_storage(mounts, sandbox.id, suffix)
     mounts = [
-        replace(entry, source=in_share[entry.destination]) if entry.destination in in_share else entry
+        replace(entry, source=places[entry.destination]) if entry.destination in places else entry
         for entry in mounts
     ]
-    return mounts, [*ephemeral, *hugepages, *local]
+    return mounts, [*ephemeral, *hugepages]
+
+
+async def _bring_to_guest(
+    client: AgentCalls, sandbox: Sandbox, container_id: str, mounts: Sequence[Mount], undo: UndoStack
+) -> Mapping[str, str]:
+    """Where in the guest the host's files and directories are found, by the mounts' destinations."""
+    if sandbox.share is None:
+        return await copy_files_to_guest(client, container_id, mounts)
+    shared = mount_shared_dir_mounts(sandbox.share, container_id, mounts, undo)
+    return {one.mount.destination: one.guest_path for one in shared}
 
 
 async def _plug(sandbox: Sandbox, disk: Disk, driver: str, undo: UndoStack) -> PluggedDisk:

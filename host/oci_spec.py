@@ -21,7 +21,6 @@ OciSpec = dict[str, Any]
 
 OCI_VERSION = "1.0.2"
 CPU_PERIOD_US = 100_000  # the kernel's default, Documentation/scheduler/sched-bwc.rst
-CGROUP_PARENT = "/pykata"
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -111,7 +110,7 @@ def default_spec(config: ContainerConfig) -> OciSpec:
         "mounts": [mount_document(entry) for entry in merge_mounts(DEFAULT_MOUNTS, config.mounts)],
         "annotations": dict(config.annotations),
         "linux": {
-            "cgroupsPath": f"{CGROUP_PARENT}/{config.container_id}",
+            "cgroupsPath": f"/{config.container_id}",  # no parent of its own, which nobody would remove
             "namespaces": [{"type": kind} for kind in NAMESPACES],
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),

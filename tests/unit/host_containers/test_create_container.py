@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from host import create_container as module
+from host import share as share_module
 from host.container_config import BlockRootfs, ContainerConfig, HostDevice, Mount, SharedRootfs
 from host.create_container import Sandbox, create_container
 from host.errors import HostError, InvalidInput
@@ -147,6 +148,35 @@ async def test_storages_come_in_katas_order_and_mounts_show_the_guests_paths() -
     assert sources["/dev/shm"] == ("bind", "/run/kata-containers/sandbox/shm")
 
 
+async def test_files_are_copied_to_a_guest_that_shares_nothing(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * ((1 << 20) + 5))
+    (tmp_path / "empty").touch(mode=0o640)
+    mounts = tuple(Mount(f"/etc/{name}", f"{tmp_path}/{name}", "bind") for name in ("large", "empty"))
+    agent = RecordingAgent()
+    await create_container(agent, Sandbox("s1", None, RecordingBus()), config(mounts=mounts))
+    first, second, empty = (request for method, request in agent.calls if method == "CopyFile")
+    assert [(r.offset, len(r.data), r.file_size) for r in (first, second, empty)] == [
+        (0, 1 << 20, (1 << 20) + 5),
+        (1 << 20, 5, (1 << 20) + 5),
+        (0, 0, 0),
+    ]
+    assert first.path == second.path
+    assert first.path.startswith(f"{GUEST_SHARE}container-1-")
+    assert (empty.file_mode, empty.dir_mode) == (0o100640, 0x800001E8)
+    method, request = agent.calls[-1]
+    assert method == "CreateContainer"
+    sources = {entry.destination: entry.source for entry in request.OCI.Mounts}
+    assert (sources["/etc/large"], sources["/etc/empty"]) == (first.path, empty.path)
+
+
+async def test_a_directory_cannot_be_copied_to_a_guest_that_shares_nothing(tmp_path: Path) -> None:
+    bus = RecordingBus()
+    mounts = (Mount("/data", str(tmp_path), "bind"),)
+    with pytest.raises(HostError, match="cannot be copied into the guest"):
+        await create_container(RecordingAgent(), Sandbox("s1", None, bus), config(mounts=mounts))
+    assert bus.plugged == {}
+
+
 async def test_shared_pid_namespace_is_a_word_of_the_request() -> None:
     agent = RecordingAgent()
     await create_container(agent, Sandbox("s1", None, RecordingBus()), config(share_pid_namespace=True))
@@ -165,7 +195,8 @@ async def test_what_is_no_block_device_is_no_device(tmp_path: Path) -> None:
 
 async def test_devices_and_block_volumes_are_plugged_in_and_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_block_device_numbers", lambda path: (8, 16))
-    monkeypatch.setattr(module, "is_block_device", lambda path: os.fspath(path) == "/images/volume")
+    for place in (module, share_module):
+        monkeypatch.setattr(place, "is_block_device", lambda path: os.fspath(path) == "/images/volume")
     agent, bus = RecordingAgent(), RecordingBus()
     created = await create_container(
         agent,
