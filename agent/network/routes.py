@@ -55,7 +55,7 @@ async def update_routes(wanted: Sequence[Route], *, whole_table: bool) -> None:
     try:
         async with open_route_socket() as socket:
             links = {link.name: link for link in await socket.links()}
-            parsed = _direct_first(_parse(route, links) for route in wanted)
+            parsed = _direct_first(parse_route(route, links) for route in wanted)
             await _exchange(socket, links, parsed, whole_table=whole_table)
     except OSError as error:
         raise KernelRefused.from_oserror("netlink", error) from error
@@ -119,7 +119,7 @@ def _direct_first(routes: Iterable[KernelRoute]) -> list[KernelRoute]:
     return sorted(routes, key=lambda route: route.gateway is not None)
 
 
-def _parse(route: Route, links: Mapping[str, Link]) -> KernelRoute:
+def parse_route(route: Route, links: Mapping[str, Link]) -> KernelRoute:
     """`route` in the kernel's terms. Raises InvalidRequest."""
     gateway = parse_address(route.gateway, "gateway") if route.gateway else None
     if gateway is not None and gateway.is_unspecified:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from agent.errors import AlreadyExists, NotFound, WrongState
+from agent.linux.namespaces import NamespaceKind
 from agent.sandbox.shared_storages import SharedStorages
 
 ContainerT = TypeVar("ContainerT")
@@ -64,7 +65,7 @@ class Sandbox(Generic[ContainerT]):
         self.state = SandboxState.ABSENT
         self.id = ""
         self.hostname = ""
-        self.namespaces: Mapping[str, str] = {}  # "ipc", "uts" -> the path a container joins
+        self.namespaces: Mapping[NamespaceKind, str] = {}  # the path that containers join
         self.pid_namespace: str | None = None
         self.shares_pid_namespace = False  # for all containers, by CreateSandbox (Kata 1.x)
         self.guest_hooks: Mapping[str, list[dict[str, object]]] = {}

@@ -47,7 +47,7 @@ class SharedStorages:
         Raises InvalidRequest if the mount point is in use with another driver, or what `attach` raises.
         """
         point = request.mount_point
-        entry = await self._entry(point)
+        entry = await self._usable_entry(point)
         if entry is None:
             entry = self._attach(request, attach)
         elif entry.driver != request.driver:
@@ -67,7 +67,7 @@ class SharedStorages:
         """Stop being a user of the storage at `mount_point`; the last one makes it go away.
 
         An unknown mount point is no error: it has been released. Raises KernelRefused if the storage
-        cannot be undone; it is then forgotten all the same, since what could be undone has been.
+        cannot be undone; it is then kept as a leftover, see `release_leftovers`.
         """
         entry = self._entries.get(mount_point)
         if entry is None or entry.users == 0:
@@ -76,10 +76,16 @@ class SharedStorages:
         if entry.users == 0:
             await self._undo(mount_point, entry)
 
-    async def _entry(self, point: str) -> _Entry | None:
-        """The entry of `point`; one that is on its way out is waited for, then there is none."""
-        while (entry := self._entries.get(point)) is not None and entry.releasing is not None:
-            await asyncio.wait([entry.releasing])
+    async def release_leftovers(self) -> None:
+        """Try again to undo what nobody uses and what would not go. Raises KernelRefused."""
+        for mount_point, entry in list(self._entries.items()):
+            if entry.users == 0:
+                await self._undo(mount_point, entry)
+
+    async def _usable_entry(self, point: str) -> _Entry | None:
+        """The entry of `point` that has users; what has none is seen off first. Raises KernelRefused."""
+        while (entry := self._entries.get(point)) is not None and entry.users == 0:
+            await self._undo(point, entry)
         return entry
 
     def _attach(self, request: StorageRequest, attach: Callable[[], Awaitable[AttachedStorage]]) -> _Entry:
@@ -100,8 +106,9 @@ class SharedStorages:
             await self._undo(point, entry)
 
     async def _undo(self, point: str, entry: _Entry) -> None:
-        """Make the storage go; runs to its end, whoever asked for it is cancelled or not."""
-        entry.releasing = asyncio.ensure_future(self._detach(point, entry))
+        """Make the storage go, or wait for who is at it; runs to its end whoever is cancelled."""
+        if entry.releasing is None:
+            entry.releasing = asyncio.ensure_future(self._detach(point, entry))
         await asyncio.shield(entry.releasing)
 
     async def _detach(self, point: str, entry: _Entry) -> None:
@@ -111,8 +118,9 @@ class SharedStorages:
             return  # nothing was attached, and the entry has gone with the attempt
         try:
             await entry.attached.result().release()
-        finally:
             del self._entries[point]
+        finally:
+            entry.releasing = None
 
 
 async def _run(attach: Callable[[], Awaitable[AttachedStorage]]) -> AttachedStorage:

@@ -25,6 +25,7 @@ class Storage:
         self.attached = self.released = 0
         self.may_attach, self.may_release = asyncio.Event(), asyncio.Event()
         self.failure = failure
+        self.busy = False
         if not held:
             self.may_attach.set()
         self.may_release.set()
@@ -38,6 +39,8 @@ class Storage:
 
     async def release(self) -> None:
         await self.may_release.wait()
+        if self.busy:
+            raise KernelRefused("umount failed (EBUSY)")
         self.released += 1
 
 
@@ -172,4 +175,21 @@ async def test_another_driver_on_a_mount_point_in_use_is_refused() -> None:
 async def test_releasing_what_is_not_there_does_nothing() -> None:
     ledger = SharedStorages()
     await ledger.release(POINT)
+    assert ledger.mount_points() == []
+
+
+async def test_a_storage_that_will_not_go_is_tried_again() -> None:
+    ledger, storage = SharedStorages(), Storage()
+    await ledger.acquire(request(), storage.attach)
+    storage.busy = True
+    with pytest.raises(KernelRefused):
+        await ledger.release(POINT)
+    with pytest.raises(KernelRefused):
+        await ledger.release_leftovers()
+    with pytest.raises(KernelRefused):
+        await ledger.acquire(request(), Storage().attach)
+    assert ledger.mount_points() == [POINT]
+    storage.busy = False
+    await ledger.release_leftovers()
+    assert storage.released == 1
     assert ledger.mount_points() == []

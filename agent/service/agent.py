@@ -1,0 +1,67 @@
+"""What every call has at hand: the sandbox, and the ways into the guest's kernel.
+
+Built once by the supervisor. It holds no logic of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.config import AgentConfig
+from agent.containers.container import Container, RuntimePaths
+from agent.devices.wait import Devices
+from agent.processes.reaper import Reaper
+from agent.sandbox.sandbox import Sandbox
+from agent.storage.guest import RunningGuest
+from agent.storage.registry import HandlerRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPaths:
+    """Where the agent keeps what a sandbox needs; tests move them."""
+
+    namespaces: str = "/run/sandbox-ns"
+    resolv_conf: str = "/run/kata-containers/sandbox/resolv.conf"
+    system_resolv_conf: str = "/etc/resolv.conf"
+
+
+class Agent:
+    """The agent's state and its tools. `shutdown` is set once the agent is to end."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        reaper: Reaper,
+        *,
+        runtime_paths: RuntimePaths | None = None,
+        guest_paths: GuestPaths | None = None,
+    ) -> None:
+        self.config = config
+        self.reaper = reaper
+        self.runtime_paths = runtime_paths or RuntimePaths()
+        self.guest_paths = guest_paths or GuestPaths()
+        self.devices = Devices(hotplug_timeout_s=config.hotplug_timeout_s)
+        self.guest = RunningGuest(self.devices)
+        self.registry = HandlerRegistry()
+        self.sandbox: Sandbox[Container] = Sandbox()
+        self.shutdown = asyncio.Event()
+
+    @property
+    def is_init(self) -> bool:
+        """Whether the agent is the machine's first process."""
+        return os.getpid() == 1
+
+    def root_is_initramfs(self) -> bool:
+        """Whether `/` is the kernel's own rootfs, from which pivot_root(2) is impossible.
+
+        A few lines of procfs, read on the loop.
+        """
+        fstype = ""
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, mount_point, fstype_here, *_ = line.split(" ")
+            if mount_point == "/":
+                fstype = fstype_here  # the last entry is the one on top
+        return fstype == "rootfs"

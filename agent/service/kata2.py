@@ -1,0 +1,167 @@
+"""Kata 2 to 4: their messages, and what their hosts expect.
+
+Source: kata-containers src/agent/src/rpc.rs and netlink.rs at 4.1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.errors import AlreadyExists, Generation, InvalidRequest, NotFound, StatusCode, WrongState
+from agent.network.interfaces import Interface
+from agent.network.routes import Route
+from agent.sandbox.sandbox import UnknownContainer
+from agent.service import messages, requests
+from agent.service.rules import ANY_METHOD, Rules
+from agent.storage.handler import FsGroup, StorageRequest
+from protos import kata2
+
+_ON_ROOT_MISMATCH = 1  # FSGroupChangePolicy
+_FAMILY_V6 = 1  # types.IPFamily
+
+RULES = Rules(
+    generation=Generation.KATA2,
+    codes={
+        ANY_METHOD: {UnknownContainer: StatusCode.INVALID_ARGUMENT},
+        "StartContainer": {UnknownContainer: StatusCode.INTERNAL},
+        "RemoveContainer": {UnknownContainer: StatusCode.INTERNAL},
+        "ExecProcess": {UnknownContainer: StatusCode.INTERNAL, AlreadyExists: StatusCode.INTERNAL},
+        "WriteStdin": {
+            UnknownContainer: StatusCode.INTERNAL,
+            NotFound: StatusCode.INTERNAL,
+            WrongState: StatusCode.INTERNAL,
+        },
+        "UpdateInterface": {NotFound: StatusCode.INTERNAL},
+        "ReseedRandomDev": {InvalidRequest: StatusCode.INTERNAL},
+    },
+    needs_sandbox=frozenset(),
+    empty_exec_id_is_init=True,
+    init_answers_to_exec_id=False,
+    only_sigkill_goes_to_all=True,
+    handled_signal_fields=("SigBlk", "SigIgn", "SigCgt"),
+    empty_write_closes_stdin=True,
+    write_after_close_is_dropped=False,
+    refuses_pid_namespace=False,
+    shared_pid_namespace_must_exist=True,
+    has_pause_process=False,
+    destroy_shuts_down=True,
+    network_replaces=False,
+    unknown_service_is_invalid=True,
+    names_device_handlers=False,
+    acpi_spares_memory_probe=False,
+)
+
+
+def _storage(message: kata2.Storage) -> StorageRequest:
+    fs_group = None
+    if message.HasField("fs_group"):
+        group = message.fs_group
+        fs_group = FsGroup(group.group_id, group.group_change_policy == _ON_ROOT_MISMATCH)
+    return messages.storage(message, fs_group=fs_group, shared=message.shared)
+
+
+def _create_sandbox(message: kata2.CreateSandboxRequest) -> requests.CreateSandbox:
+    return messages.create_sandbox(message, [_storage(each) for each in message.storages])
+
+
+def _create_container(message: kata2.CreateContainerRequest) -> requests.CreateContainer:
+    storages = [_storage(each) for each in message.storages]
+    return messages.create_container(message, storages, agent_pidns=False)
+
+
+def _update_interface(message: kata2.UpdateInterfaceRequest) -> requests.UpdateInterface:
+    if not message.HasField("interface"):
+        return requests.UpdateInterface(None)
+    return requests.UpdateInterface(
+        messages.interface(message.interface, device_path=message.interface.devicePath)
+    )
+
+
+def _update_routes(message: kata2.UpdateRoutesRequest) -> requests.UpdateRoutes:
+    if not message.HasField("routes"):
+        return requests.UpdateRoutes(None)
+    return requests.UpdateRoutes(
+        tuple(
+            Route(
+                dest=each.dest,
+                gateway=each.gateway,
+                device=each.device,
+                source=each.source,
+                scope=each.scope,
+                ipv6=each.family == _FAMILY_V6,
+                flags=each.flags,
+                mtu=each.mtu,
+            )
+            for each in message.routes.Routes
+        )
+    )
+
+
+def _encode_read(answer: requests.StreamData) -> kata2.ReadStreamResponse:
+    """The end of a stream is an answer without data."""
+    return kata2.ReadStreamResponse(data=answer.data)
+
+
+def _encode_interface(answer: Interface) -> kata2.Interface:
+    message = kata2.Interface()
+    messages.fill_interface(message, answer, device_path_field="devicePath")
+    return message
+
+
+def _encode_interfaces(answer: Sequence[Interface]) -> kata2.Interfaces:
+    """MACs in upper case, as the Rust agent lists them."""
+    encoded = [_encode_interface(each) for each in answer]
+    for each in encoded:
+        each.hwAddr = each.hwAddr.upper()
+    return kata2.Interfaces(Interfaces=encoded)
+
+
+def _encode_routes(answer: Sequence[Route]) -> kata2.Routes:
+    """The default route goes to the unspecified address; one that has no gateway either is not told.
+
+    The Rust agent overwrites the destination of every route through a gateway, and for IPv6 with
+    "::1". That loses what the route is for, so here only the default route is written so.
+    """
+    return kata2.Routes(
+        Routes=[
+            kata2.Route(
+                dest=each.dest or ("::" if each.ipv6 else "0.0.0.0"),
+                gateway=each.gateway,
+                device=each.device,
+                source=each.source,
+                scope=each.scope,
+                family=_FAMILY_V6 if each.ipv6 else 0,
+                mtu=each.mtu,
+            )
+            for each in answer
+            if each.dest or each.gateway
+        ]
+    )
+
+
+def _encode_guest_details(answer: requests.GuestDetails) -> kata2.GuestDetailsResponse:
+    message: kata2.GuestDetailsResponse = messages.encode_guest_details(kata2, answer)
+    message.agent_details.extra_features.extend(answer.extra_features)
+    return message
+
+
+CODEC = messages.Codec(
+    kata2,
+    decoders={
+        **messages.SHARED_DECODERS,
+        "CreateSandbox": _create_sandbox,
+        "CreateContainer": _create_container,
+        "UpdateInterface": _update_interface,
+        "UpdateRoutes": _update_routes,
+    },
+    encoders={
+        **messages.shared_encoders(kata2),
+        "ReadStdout": _encode_read,
+        "ReadStderr": _encode_read,
+        "UpdateInterface": _encode_interface,
+        "ListInterfaces": _encode_interfaces,
+        "UpdateRoutes": _encode_routes,
+        "ListRoutes": _encode_routes,
+        "GetGuestDetails": _encode_guest_details,
+    },
+)

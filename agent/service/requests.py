@@ -1,0 +1,198 @@
+"""What a host may ask, and what it is answered: the same for both generations of the API.
+
+The fields are those of the messages on the wire; which bytes they are is known to `kata1` and `kata2`
+alone. A text that the host left out is empty, as proto3 has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.containers.oci_spec import OciProcess, OciSpec
+from agent.devices.request import DeviceRequest
+from agent.network.interfaces import Interface
+from agent.network.neighbours import Neighbour
+from agent.network.routes import Route
+from agent.storage.handler import StorageRequest
+
+
+@dataclass(frozen=True, slots=True)
+class NoArguments:
+    """A request without fields that matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelModule:
+    """A module to load, with its parameters ("name=value")."""
+
+    name: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSandbox:
+    """`sandbox_pidns`: all containers share one pid namespace (Kata 1.x)."""
+
+    sandbox_id: str
+    hostname: str = ""
+    dns: tuple[str, ...] = ()
+    storages: tuple[StorageRequest, ...] = ()
+    sandbox_pidns: bool = False
+    guest_hook_path: str = ""
+    kernel_modules: tuple[KernelModule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreateContainer:
+    """`spec` is None if the host sent none; `agent_pidns` puts it into the agent's pid namespace (1.x)."""
+
+    container_id: str
+    exec_id: str
+    spec: OciSpec | None
+    devices: tuple[DeviceRequest, ...] = ()
+    storages: tuple[StorageRequest, ...] = ()
+    sandbox_pidns: bool = False
+    agent_pidns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    """Let a created container's command run."""
+
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveContainer:
+    """`timeout_s`: give up waiting after so many seconds, 0 for never."""
+
+    container_id: str
+    timeout_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecProcess:
+    """Run one more process in a container; `process` is None if the host sent none."""
+
+    container_id: str
+    exec_id: str
+    process: OciProcess | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalProcess:
+    """Send `signal` to one process, or to all of the container, by the generation's rule."""
+
+    container_id: str
+    exec_id: str
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessName:
+    """One process of a container: what WaitProcess and CloseStdin are about."""
+
+    container_id: str
+    exec_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStdin:
+    """Bytes for a process's standard input."""
+
+    container_id: str
+    exec_id: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStream:
+    """Read at most `length` bytes of a process's output."""
+
+    container_id: str
+    exec_id: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TtyWinResize:
+    """Give a process's terminal a size in character cells."""
+
+    container_id: str
+    exec_id: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateInterface:
+    """`interface` is None if the host sent none."""
+
+    interface: Interface | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRoutes:
+    """`routes` is None if the host sent none, which is not the same as an empty table."""
+
+    routes: tuple[Route, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddNeighbours:
+    """`neighbours` is None if the host sent none."""
+
+    neighbours: tuple[Neighbour, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class GetGuestDetails:
+    """Which of the costlier facts are wanted."""
+
+    memory_block_size: bool = False
+    memory_probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReseedRandomDevice:
+    """Bytes to mix into the guest's random number generator."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetGuestDateTime:
+    """Seconds since the epoch, and microseconds."""
+
+    seconds: int
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamData:
+    """What was read. Only with `at_end` does an empty `data` mean the end of the stream."""
+
+    data: bytes
+    at_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GuestDetails:
+    """`memory_block_size_bytes` is 0 if it was not asked for or the kernel has no memory hot-plug."""
+
+    agent_version: str
+    is_init: bool
+    device_handlers: tuple[str, ...]
+    storage_handlers: tuple[str, ...]
+    supports_seccomp: bool
+    extra_features: tuple[str, ...] = ()
+    memory_block_size_bytes: int = 0
+    memory_probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentVersions:
+    """The version of the API, and of this agent."""
+
+    api: str
+    agent: str

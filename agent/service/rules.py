@@ -1,0 +1,54 @@
+"""Where one agent must behave in two ways: the points on which the API generations differ.
+
+Each generation's values stand in its own file, `kata1` and `kata2`; the calls ask for a rule by name
+and never for the generation itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.errors import AgentError, Generation, StatusCode
+
+ANY_METHOD = "*"
+
+Codes = Mapping[str, Mapping[type[AgentError], StatusCode]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The behaviour that hosts of one generation expect.
+
+    `codes` holds the status codes that one method's own rule fixes, by method (or `ANY_METHOD`) and
+    by error; `agent.errors` has the say on all others.
+    """
+
+    generation: Generation
+    codes: Codes
+    needs_sandbox: frozenset[str]  # methods that are refused before CreateSandbox
+    empty_exec_id_is_init: bool  # else "" is an exec id like any other
+    init_answers_to_exec_id: bool  # init goes by its request's exec id, not only by the container's
+    only_sigkill_goes_to_all: bool  # of signals without exec id; else all of them do
+    handled_signal_fields: tuple[
+        str, ...
+    ]  # of /proc/PID/status: what spares init's SIGTERM from becoming SIGKILL
+    empty_write_closes_stdin: bool
+    write_after_close_is_dropped: bool  # else it is an error
+    refuses_pid_namespace: bool  # a spec that brings a pid namespace entry
+    shared_pid_namespace_must_exist: bool
+    has_pause_process: bool  # CreateSandbox.sandbox_pidns makes a pid namespace for all
+    destroy_shuts_down: bool
+    network_replaces: bool  # addresses and routes that are not named go; a neighbour must be new
+    unknown_service_is_invalid: bool  # else it is unimplemented, as gRPC has it
+    names_device_handlers: bool
+    acpi_spares_memory_probe: bool  # no probe is told of where ACPI announces memory
+
+    def recode(self, method: str, error: AgentError) -> StatusCode | None:
+        """The code that `method`'s own rule gives `error`, or None if it has no rule for it."""
+        for kind in type(error).__mro__:
+            for key in (method, ANY_METHOD):
+                code = self.codes.get(key, {}).get(kind)
+                if code is not None:
+                    return code
+        return None
