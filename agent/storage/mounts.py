@@ -161,8 +161,8 @@ class _Attachment:
 
     def guard_mount(self) -> None:
         """Have the mount that now stands at the place unmounted."""
-        place, mount_id = self.place, _mount_id_at(self.place)
-        self.guard(lambda: _unmount(place, mount_id))
+        place, made = self.place, _topmost_mount(self.place)
+        self.guard(lambda: _unmount(place, made))
 
     async def release(self) -> None:
         """Undo all; a step that fails stays, with those below it, for the next call."""
@@ -176,18 +176,31 @@ class _Attachment:
                 self._steps.pop()
 
 
-def _unmount(place: Place, mount_id: int) -> None:
-    """Unmount the mount `mount_id` at `place` with all that has been mounted on it since.
+def _unmount(place: Place, made: MountEntry) -> None:
+    """Unmount `made`, which stands at `place`, with all that has been mounted on it since.
 
     A mount that is gone already is no error. A busy one is: a disk that is still written to must
     not be reported as free. Raises KernelRefused.
     """
     table = read_mountinfo()
+    # The kernel gives the id of a mount that is gone to a new one (tried), so an id is not enough.
+    if not any(_is_same_mount(entry, made) for entry in table):
+        return
     for entry in mounts_below(place.path, table):
-        if _stands_on(entry, mount_id, table):
+        if _stands_on(entry, made.mount_id, table):
             spot = place.at(entry.mount_point)
             with _refusals("umount", None, entry.mount_point), spot.open_parent() as parent:
                 umount(f"{fd_path(parent)}/{spot.names[-1]}")
+
+
+def _is_same_mount(entry: MountEntry, made: MountEntry) -> bool:
+    return (entry.mount_id, entry.device, entry.root, entry.fstype, entry.source) == (
+        made.mount_id,
+        made.device,
+        made.root,
+        made.fstype,
+        made.source,
+    )
 
 
 def _stands_on(entry: MountEntry, mount_id: int, table: list[MountEntry]) -> bool:
@@ -201,13 +214,13 @@ def _stands_on(entry: MountEntry, mount_id: int, table: list[MountEntry]) -> boo
     return current == mount_id
 
 
-def _mount_id_at(place: Place) -> int:
-    """The id, as mountinfo has it, of the topmost mount at `place` (proc_pid_fdinfo(5))."""
+def _topmost_mount(place: Place) -> MountEntry:
+    """The mount whose root one sees at `place`, found by the id in fdinfo (proc_pid_fdinfo(5))."""
     with place.open() as descriptor:
         text = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
-    match = re.search(r"^mnt_id:\s*(\d+)$", text, re.MULTILINE)
-    assert match is not None  # there since Linux 3.15
-    return int(match[1])
+        match = re.search(r"^mnt_id:\s*(\d+)$", text, re.MULTILINE)
+        assert match is not None  # there since Linux 3.15
+        return next(entry for entry in read_mountinfo() if entry.mount_id == int(match[1]))
 
 
 def _real_source(source: str) -> str:

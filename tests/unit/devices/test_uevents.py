@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -87,3 +89,8 @@ async def test_lost_events_are_told_as_such(monitor: FakeMonitor, loss: Exceptio
 async def test_another_failure_of_the_socket_is_not_hidden(monitor: FakeMonitor) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         await heard_from(monitor, OSError(errno.EBADF, "Bad file descriptor"))
+
+
+def test_pyudev_is_not_imported_before_the_first_wait() -> None:
+    code = "import sys, agent.storage.guest, agent.devices.request; sys.exit('pyudev' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
