@@ -44,6 +44,7 @@ class Dispatcher(Protocol):
 async def answer(
     dispatcher: Dispatcher,
     generation: Generation,
+    *,
     service: str,
     method: str,
     payload: bytes,

@@ -95,7 +95,14 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc ships no type
         metadata = {key: value for key, value in headers.items() if isinstance(value, str)}
 
         async def handle(payload: bytes, context: _Context) -> bytes:
-            call = answer(self._dispatcher, Generation.KATA1, service, method, payload, metadata)
+            call = answer(
+                self._dispatcher,
+                Generation.KATA1,
+                service=service,
+                method=method,
+                payload=payload,
+                metadata=metadata,
+            )
             result = await self._cancellable(call)
             if isinstance(result, bytes):
                 return result

@@ -28,6 +28,9 @@ MAX_PAYLOAD_BYTES = 4 << 20
 # a length, exceed this: whoever sends such a thing does not speak ttrpc.
 _NONSENSE_BYTES = 256 << 20
 
+# A buffer that holds the answer to a usual read, 32 KiB, whole.
+_SHARED_BYTES = 64 << 10
+
 REQUEST = 1
 RESPONSE = 2
 
@@ -44,7 +47,7 @@ class Frame:
 
     stream_id: int
     type: int
-    payload: bytes | None
+    payload: bytes | bytearray | None
     size_bytes: int
 
 
@@ -69,61 +72,90 @@ class Response:
 
 
 class FrameDecoder:
-    """Cuts a stream of bytes, arriving in pieces of any size, into frames."""
+    """Cuts a stream of bytes, arriving in pieces of any size, into frames.
+
+    It owns the buffer that the bytes are received into, in the manner of asyncio.BufferedProtocol:
+    a large payload is received where it stays, and small frames share one small buffer. A large
+    allocation per read is what costs most otherwise: the kernel hands out each page anew.
+    """
 
     def __init__(self) -> None:
-        self._header = b""  # what has come of the next header
-        self._frame: tuple[int, int, int] | None = None  # of the frame that is coming: size, stream, type
-        self._pieces: list[bytes] = []
-        self._missing = 0  # bytes of its payload that have yet to come
+        self._shared = memoryview(bytearray(_SHARED_BYTES))
+        self._filled = 0  # of the shared buffer: the beginning of a frame
+        self._large: _LargeFrame | None = None
 
     @property
     def between_frames(self) -> bool:
         """True if the stream may end here: no frame has begun."""
-        return self._frame is None and not self._header
+        return self._large is None and self._filled == 0
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that `data` completes; run the iterator to its end before feeding more.
+    def get_buffer(self) -> memoryview:
+        """Where to put the next bytes, as many as are there or fit; never empty."""
+        if self._large is not None and self._large.payload is not None:
+            return memoryview(self._large.payload)[self._large.received :]
+        return self._shared[self._filled :]
 
-        An oversize frame is told of when all of it has gone by. Raises FrameError if this is not
-        ttrpc; nothing that follows means anything then.
+    def received(self, size_bytes: int) -> Iterator[Frame]:
+        """The frames that are complete now that `size_bytes` have been put into the buffer.
+
+        Run the iterator to its end before receiving more. An oversize frame is told of when all
+        of it has gone by. Raises FrameError if this is not ttrpc; nothing that follows means
+        anything then.
         """
-        position = 0
-        while position < len(data) or (self._frame is not None and self._missing == 0):
-            if self._frame is None:
-                position = self._read_header(data, position)
-            else:
-                position = self._read_payload(data, position)
-                if self._missing == 0:
-                    yield self._finish()
+        if self._large is None:
+            yield from self._cut(0, self._filled + size_bytes)
+            return
+        large = self._large
+        taken = large.take(size_bytes)
+        if large.complete:
+            self._large = None
+            yield large.frame()
+            if large.payload is None:  # it went by through the shared buffer, with what follows it
+                yield from self._cut(taken, size_bytes)
 
-    def _read_header(self, data: bytes, position: int) -> int:
-        end = min(position + _HEADER.size - len(self._header), len(data))
-        self._header += data[position:end]
-        if len(self._header) == _HEADER.size:
-            size, stream_id, kind, _flags = _HEADER.unpack(self._header)
+    def _cut(self, position: int, end: int) -> Iterator[Frame]:
+        """The whole frames between two positions of the shared buffer; keep what is left over."""
+        while end - position >= _HEADER.size:
+            size, stream_id, kind, _flags = _HEADER.unpack_from(self._shared, position)
             if size > _NONSENSE_BYTES:
-                raise FrameError(f"a frame of {size} bytes is not ttrpc (it begins {self._header!r})")
-            self._header = b""
-            self._frame = (size, stream_id, kind)
-            self._missing = size
-        return end
+                raise FrameError(f"a frame of {size} bytes is not ttrpc")
+            start = position + _HEADER.size
+            if start + size <= end:
+                yield Frame(stream_id, kind, bytes(self._shared[start : start + size]), size)
+                position = start + size
+            elif size > len(self._shared) - _HEADER.size:
+                self._large = _LargeFrame(stream_id, kind, size, self._shared[start:end])
+                position = end
+            else:
+                break
+        self._filled = end - position
+        self._shared[: self._filled] = self._shared[position:end]
 
-    def _read_payload(self, data: bytes, position: int) -> int:
-        assert self._frame is not None
-        end = min(position + self._missing, len(data))
-        if self._frame[0] <= MAX_PAYLOAD_BYTES:
-            self._pieces.append(data[position:end])
-        self._missing -= end - position
-        return end
 
-    def _finish(self) -> Frame:
-        assert self._frame is not None
-        size, stream_id, kind = self._frame
-        payload = b"".join(self._pieces) if size <= MAX_PAYLOAD_BYTES else None
-        self._frame = None
-        self._pieces = []
-        return Frame(stream_id, kind, payload, size)
+class _LargeFrame:
+    """A frame that does not fit the shared buffer, and how much of its payload has come."""
+
+    def __init__(self, stream_id: int, kind: int, size_bytes: int, beginning: memoryview) -> None:
+        self.size_bytes = size_bytes
+        self.received = len(beginning)
+        self.payload = bytearray(size_bytes) if size_bytes <= MAX_PAYLOAD_BYTES else None
+        if self.payload is not None:
+            self.payload[: len(beginning)] = beginning
+        self._stream_id = stream_id
+        self._kind = kind
+
+    @property
+    def complete(self) -> bool:
+        return self.received == self.size_bytes
+
+    def take(self, size_bytes: int) -> int:
+        """Count what has arrived; how much of it belongs to this frame."""
+        taken = min(size_bytes, self.size_bytes - self.received)
+        self.received += taken
+        return taken
+
+    def frame(self) -> Frame:
+        return Frame(self._stream_id, self._kind, self.payload, self.size_bytes)
 
 
 def encode_request(stream_id: int, request: Request) -> list[bytes]:
@@ -154,45 +186,53 @@ def encode_response(stream_id: int, response: Response) -> list[bytes]:
     return _frame(stream_id, RESPONSE, before, response.payload)
 
 
-def decode_request(payload: bytes) -> Request:
+def decode_request(payload: bytes | bytearray) -> Request:
     """Read a request frame's payload. Raises FrameError if it is none."""
     service = method = ""
     body = b""
     timeout_ns = 0
     metadata: dict[str, str] = {}
-    for number, value in _fields(payload):
+    for number, value in _fields(memoryview(payload)):
         match number, value:
-            case 1, bytes():
+            case 1, memoryview():
                 service = _to_text(value)
-            case 2, bytes():
+            case 2, memoryview():
                 method = _to_text(value)
-            case 3, bytes():
-                body = value
+            case 3, memoryview():
+                body = bytes(value)
             case 4, int():
                 timeout_ns = value - (1 << 64) if value >> 63 else value
-            case 5, bytes():
-                pair = {key: _to_text(text) for key, text in _fields(value) if isinstance(text, bytes)}
+            case 5, memoryview():
+                pair = {key: _to_text(text) for key, text in _fields(value) if isinstance(text, memoryview)}
                 metadata[pair.get(1, "")] = pair.get(2, "")
     return Request(service, method, body, timeout_ns, metadata)
 
 
-def decode_response(payload: bytes) -> Response:
+def decode_response(payload: bytes | bytearray) -> Response:
     """Read a response frame's payload. Raises FrameError if it is none."""
     code = 0
     message = ""
     body = b""
-    for number, value in _fields(payload):
+    for number, value in _fields(memoryview(payload)):
         match number, value:
-            case 1, bytes():
-                for status_number, status_value in _fields(value):
-                    match status_number, status_value:
-                        case 1, int():
-                            code = status_value & 0xFFFF_FFFF
-                        case 2, bytes():
-                            message = _to_text(status_value)
-            case 2, bytes():
-                body = value
+            case 1, memoryview():
+                code, message = _decode_status(value)
+            case 2, memoryview():
+                body = bytes(value)
     return Response(code, message, body)
+
+
+def _decode_status(data: memoryview) -> tuple[int, str]:
+    """Code and message of a google.rpc.Status."""
+    code = 0
+    message = ""
+    for number, value in _fields(data):
+        match number, value:
+            case 1, int():
+                code = value & 0xFFFF_FFFF
+            case 2, memoryview():
+                message = _to_text(value)
+    return code, message
 
 
 def _frame(stream_id: int, kind: int, before: bytes, payload: bytes, after: bytes = b"") -> list[bytes]:
@@ -203,7 +243,7 @@ def _frame(stream_id: int, kind: int, before: bytes, payload: bytes, after: byte
     return [_HEADER.pack(size, stream_id, kind, 0) + before, payload, after]
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """The fields of an encoded message: number, and a varint's number or delimited bytes.
 
     Fixed-width fields, which no message here has, are passed over. Raises FrameError if `data` is
@@ -233,7 +273,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         position = end
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
     """The varint at `position`, at most 64 bits of it, and where it ends."""
     value = 0
     for shift in range(0, 70, 7):
@@ -266,8 +306,8 @@ def _text(number: int, value: str) -> bytes:
     return _tag(number, encoded) + encoded
 
 
-def _to_text(value: bytes) -> str:
+def _to_text(value: memoryview) -> str:
     try:
-        return value.decode()
+        return str(value, "utf-8")
     except UnicodeDecodeError as error:
         raise FrameError(f"a text that is not UTF-8: {error}") from None

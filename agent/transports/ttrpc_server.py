@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from agent.errors import Generation, Status, StatusCode
 from agent.transports.dispatch import STOPPING, Dispatcher, answer
+from agent.transports.frame_writer import FrameWriter
 from agent.transports.ttrpc_frames import (
     MAX_PAYLOAD_BYTES,
     REQUEST,
@@ -63,7 +64,7 @@ class StreamIds:
         return ""
 
 
-class TtrpcConnection(asyncio.Protocol):
+class TtrpcConnection(asyncio.BufferedProtocol):
     """Serves one peer. Made by the listener for each ttrpc connection it accepts."""
 
     def __init__(self, dispatcher: Dispatcher, *, on_closed: Callable[[TtrpcConnection], None]) -> None:
@@ -74,29 +75,30 @@ class TtrpcConnection(asyncio.Protocol):
         self._stream_ids = StreamIds()
         self._waiting: dict[int, asyncio.Task[None]] = {}  # by stream id: calls not yet answered
         self._tasks: set[asyncio.Task[None]] = set()  # these, and those that are still unwinding
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._closed = asyncio.Event()
         self._transport: asyncio.Transport
+        self._outgoing: FrameWriter
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        # One answer of any size may lie in the buffer before a peer counts as one that does not read.
-        transport.set_write_buffer_limits(high=MAX_PAYLOAD_BYTES)
         self._transport = transport
+        self._outgoing = FrameWriter(transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._decoder.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for frame in self._decoder.feed(data):
+            for frame in self._decoder.received(nbytes):
                 if frame.type == REQUEST:
                     self._receive(frame)
                 # Anything else belongs to streams, which this API does not have: ignored, as the
                 # original servers do.
         except FrameError as error:
             _log.warning("closing a connection: %s", error)
-            self._transport.close()
+            self._outgoing.close()
 
     def eof_received(self) -> None:
         """The peer has said its last word and gone: asyncio closes the transport."""
@@ -104,13 +106,10 @@ class TtrpcConnection(asyncio.Protocol):
             _log.warning("a connection ended in the middle of a frame")
 
     def pause_writing(self) -> None:
-        """The peer does not read its answers: take no more requests from it until it does."""
-        self._writable.clear()
-        self._transport.pause_reading()
+        self._outgoing.pause()
 
     def resume_writing(self) -> None:
-        self._writable.set()
-        self._transport.resume_reading()
+        self._outgoing.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._waiting.clear()
@@ -142,28 +141,33 @@ class TtrpcConnection(asyncio.Protocol):
         if request.timeout_ns < 0:
             self._write(stream_id, _TIMEOUT)
             return
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(stream_id, request), name=request.method)
+        task = asyncio.get_running_loop().create_task(self._run(stream_id, request))
         self._waiting[stream_id] = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if request.timeout_ns:
-            timer = loop.call_later(request.timeout_ns / 1e9, self._settle_early, stream_id, _TIMEOUT)
-            task.add_done_callback(lambda _: timer.cancel())
 
     async def _run(self, stream_id: int, request: Request) -> None:
-        result = await answer(
-            self._dispatcher,
-            Generation.KATA2,
-            request.service,
-            request.method,
-            request.payload,
-            request.metadata,
-        )
-        while not self._writable.is_set():
-            await self._writable.wait()
-        if self._waiting.pop(stream_id, None):
-            self._write(stream_id, result)
+        timer = None
+        if request.timeout_ns:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(request.timeout_ns / 1e9, self._settle_early, stream_id, _TIMEOUT)
+        task = self._waiting[stream_id]
+        try:
+            result = await answer(
+                self._dispatcher,
+                Generation.KATA2,
+                service=request.service,
+                method=request.method,
+                payload=request.payload,
+                metadata=request.metadata,
+            )
+            await self._outgoing.room()
+            if self._waiting.pop(stream_id, None):
+                self._write(stream_id, result)
+        finally:
+            # Not in callbacks of the task's: they would cost another turn of the loop.
+            if timer is not None:
+                timer.cancel()
+            self._tasks.discard(task)
 
     def _settle_early(self, stream_id: int, status: Status) -> None:
         """Answer a call that is not done with `status`, and cancel it.
@@ -184,7 +188,7 @@ class TtrpcConnection(asyncio.Protocol):
             response = Response(result.code, result.message)
         else:
             response = Response(payload=result)
-        self._transport.writelines(encode_response(stream_id, response))
+        self._outgoing.write(encode_response(stream_id, response))
 
     # The end.
 
@@ -200,7 +204,7 @@ class TtrpcConnection(asyncio.Protocol):
         """
         for stream_id in list(self._waiting):
             self._settle_early(stream_id, STOPPING)
-        self._transport.close()
+        self._outgoing.close()
         try:
             await asyncio.wait_for(self._closed.wait(), timeout_s)
         except TimeoutError:
