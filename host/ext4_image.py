@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from host.errors import HostError
+from host.short_programs import run_program
 from host.vm.programs import find_program
 
 BLOCK_BYTES = 4096
@@ -71,15 +71,13 @@ def make_ext4_image(tree: Path, image: Path, *, free_bytes: int = DEFAULT_FREE_B
         owner = tree.stat()
     except OSError as error:
         raise HostError(f"No image of {tree} could be made: {error}") from error
-    command = [
-        str(find_program("mke2fs")),
+    command: list[str | Path] = [
+        find_program("mke2fs"),
         *("-q", "-F", "-t", "ext4"),
         *("-b", str(BLOCK_BYTES), "-I", str(_INODE_BYTES), "-N", str(inodes), "-m", "0"),
         *("-O", "^has_journal"),
         *("-E", f"root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=1,nodiscard"),
-        *("-d", str(tree)),
-        str(image),
+        *("-d", tree.absolute()),
+        image.absolute(),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise HostError(f"No image of {tree} could be made", done.stderr.strip() or "mke2fs gave no reason")
+    run_program(f"No image of {tree} could be made", command)

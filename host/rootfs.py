@@ -16,11 +16,12 @@ import errno
 import os
 import shutil
 import stat
-import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from host import unpack_tar
 from host.bind_mounts import bind_mount, unmount_below, unmount_path
 from host.container_config import BlockRootfs, SharedRootfs
 from host.errors import HostError, InvalidInput
@@ -28,8 +29,8 @@ from host.ext4_image import DEFAULT_FREE_BYTES, make_ext4_image
 from host.linux_files import read_text_in_root
 from host.linux_mount import MountFlag, mount, mounts_below, read_mountinfo
 from host.rootfs_source import RootfsKind, RootfsSource, identify_rootfs
+from host.short_programs import run_program
 from host.storages import storage_driver
-from host.unpack_tar import unpack_tar
 from host.vm.disks import make_overlay
 from host.vm.programs import find_program
 
@@ -130,7 +131,9 @@ def _prepared(rootfs: SharedRootfs | BlockRootfs, root: Path, work_dir: Path) ->
 def _unpacked(source: RootfsSource, work_dir: Path) -> Path:
     tree = work_dir / "unpacked"
     tree.mkdir(mode=0o755)
-    unpack_tar(source.path, tree)
+    program: list[str | Path] = [sys.executable, "-I", unpack_tar.__file__, tree]
+    with source.path.open("rb") as archive:
+        run_program(f"{source.path} could not be unpacked", program, stdin=archive)
     names = {entry.name for entry in tree.iterdir()}
     if not names:
         raise InvalidInput(f"{source.path} holds nothing")
@@ -193,13 +196,9 @@ def _mount_image(source: RootfsSource, mount_point: Path) -> None:
     """Mount an image read-only on a loop device, which goes away with the mount (mount(8))."""
     mount_point.mkdir()
     options = f"loop,{_READ_ONLY_OPTIONS[source.fstype]}"
-    command = [str(find_program("mount")), "-n", "-t", source.fstype, "-o", options]
-    done = subprocess.run(
-        [*command, str(source.path), str(mount_point)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        reason = " ".join(done.stderr.split()) or "mount gave no reason"
-        raise HostError(f"The {source.fstype} image {source.path} cannot be mounted", reason)
+    command: list[str | Path] = [find_program("mount"), "-n", "-t", source.fstype, "-o", options]
+    command += [source.path, mount_point]
+    run_program(f"The {source.fstype} image {source.path} cannot be mounted", command)
 
 
 @contextlib.contextmanager

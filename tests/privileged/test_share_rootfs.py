@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -43,9 +44,13 @@ def tree_hash(root: Path) -> str:
     return digest.hexdigest()
 
 
-def loop_devices() -> list[str]:
-    """The files that loop devices show."""
-    return [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+def loop_devices_on(*directories: Path) -> list[str]:
+    """The files below `directories` that loop devices show."""
+    files = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # somebody else's, detached while we looked
+            files.append(path.read_text().strip())
+    return [file for file in files if any(Path(file).is_relative_to(place) for place in directories)]
 
 
 @pytest.fixture
@@ -67,14 +72,13 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def work_dir(run_dir: Path) -> Iterator[Path]:
+def work_dir(run_dir: Path, tmp_path: Path) -> Iterator[Path]:
     """Where a root filesystem is prepared; nothing must be left of it, nor a loop device."""
-    before = loop_devices()
     yield run_dir / "work"
     left = [entry.mount_point for entry in read_mountinfo() if entry.mount_point.startswith(str(run_dir))]
     unmount_below(run_dir)
     assert left == []
-    assert loop_devices() == before
+    assert loop_devices_on(run_dir, tmp_path) == []
     assert not (run_dir / "work").exists()
 
 
