@@ -20,6 +20,7 @@ from host.vm.kernel import kernel_to_boot
 from host.vm.kvm import best_accelerator
 from host.vm.programs import find_program
 from host.vm.qemu_command import HostOffer, qemu_command
+from host.vm.tsc import tsc_khz
 from host.vm.virtiofsd import start_virtiofsd
 from host.vm.vsock import KernelVsock, VsockChannel, open_vsock
 
@@ -95,9 +96,10 @@ class Vm:
 
     async def _start(self) -> None:
         config = self.config
-        # Both may block for a second, the first time on a host.
+        # These may block for a second, the first time on a host.
         accelerator = await asyncio.to_thread(best_accelerator)
         kernel = await asyncio.to_thread(kernel_to_boot, config.image.kernel)
+        frequency = await asyncio.to_thread(tsc_khz) if accelerator == "tcg" else None
         if config.shared_fs == "virtio-fs" and config.share_dir is not None:
             log = config.run_dir / "virtiofsd.log"
             self._own(start_virtiofsd(config.share_dir, config.virtiofsd_socket, log))
@@ -113,7 +115,12 @@ class Vm:
             listener.listen(1)
             device = self._vsock.device
             offer = HostOffer(
-                find_program("qemu-system-x86_64"), accelerator, kernel, device, listener.fileno()
+                qemu=find_program("qemu-system-x86_64"),
+                accelerator=accelerator,
+                kernel=kernel,
+                vsock=device,
+                qmp_fd=listener.fileno(),
+                tsc_khz=frequency,
             )
             fds = [listener.fileno(), *([device.fd] if isinstance(device, KernelVsock) else [])]
             self._qemu = Child.start("qemu", qemu_command(config, offer), log=config.qemu_log, pass_fds=fds)

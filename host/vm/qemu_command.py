@@ -7,8 +7,8 @@ spelling of QEMU 7.2. Two machines are built:
   or on the SCSI controller.
 - `microvm`: no PCI at all, every device on virtio-mmio, found by ACPI. Disks are there at power-on
   or never; the guest numbers them in the order of the command line (tried). Devices are the modern
-  kind (`force-legacy=false`), which virtio-fs and vsock need. `pcie=on` is of no use here: with it
-  the kernel does not come up when entered by PVH under TCG (QEMU 7.2, tried), and nothing needs it.
+  kind (`force-legacy=false`), which virtio-fs and vsock need. `pci=off` must not be said here: the
+  kernel then hangs.
 
 Guest memory is always a shared memory file, since processes outside QEMU (vsock, virtio-fs) use it.
 """
@@ -43,7 +43,8 @@ _CPU: dict[Accelerator, str] = {"kvm": "host", "tcg": "max"}
 class HostOffer:
     """What this host gives the machine: found out or opened just before the start.
 
-    `kernel` is the form that boots fastest; `qmp_fd` a listening unix socket that QEMU inherits.
+    `kernel` is the form that boots fastest; `qmp_fd` a listening unix socket that QEMU inherits;
+    `tsc_khz` the counter's frequency where the guest's processor is emulated.
     """
 
     qemu: Path
@@ -51,6 +52,7 @@ class HostOffer:
     kernel: Path
     vsock: VsockDevice
     qmp_fd: int
+    tsc_khz: int | None = None
 
 
 def qemu_command(config: VmConfig, offer: HostOffer) -> list[str]:
@@ -110,7 +112,7 @@ def _base(config: VmConfig, offer: HostOffer) -> Iterator[str]:
         yield from ("-global", "virtio-mmio.force-legacy=false")
     yield from ("-rtc", "base=utc")
     yield from ("-kernel", str(offer.kernel), "-initrd", str(config.image.initramfs))
-    yield from ("-append", kernel_command_line(config))
+    yield from ("-append", kernel_command_line(config, offer.tsc_khz))
     yield from (
         "-chardev",
         f"file,id=console0,path={quote(config.console_log)}",
