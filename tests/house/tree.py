@@ -14,7 +14,7 @@ def project_files() -> list[Path]:
     """Every file of the project, relative to its root, without what tools and the Makefile build."""
     found: list[Path] = []
     for parent, directories, names in os.walk(PROJECT):
-        directories[:] = [name for name in directories if name not in LEFT_OUT and not name.endswith("_cache")]
+        directories[:] = [d for d in directories if d not in LEFT_OUT and not d.endswith("_cache")]
         found += [Path(parent, name).relative_to(PROJECT) for name in names]
     return sorted(path for path in found if ".hypothesis" not in path.parts)
 
