@@ -34,7 +34,10 @@ _HTTP2_FIRST_BYTE = b"P"
 
 # Connections that have said nothing yet: beyond these, the oldest makes room. A peer speaks at
 # once, so this many silent ones are not peers.
-_MAX_SILENT = 64
+_MAX_SILENT = 128
+
+# Then those that have been accepted get their turn.
+_ACCEPT_AT_ONCE = 32
 
 # When accepting fails for want of descriptors or memory, the next try waits this long, as in
 # asyncio's own servers: the socket stays readable and would be tried again at once.
@@ -78,9 +81,11 @@ class Listener:
         """Accept no one else, cancel the calls that still wait, flush the answers, close.
 
         Returns within about `grace_s`; peers that have not taken their answers by then lose them.
+        A second call does nothing more.
         """
         end = self._loop.time() + grace_s
-        self._stop_accepting()
+        if self._socket.fileno() != -1:
+            self._stop_accepting()
         for task in self._starting:
             task.cancel()
         if self._starting:
@@ -107,7 +112,7 @@ class Listener:
     # From a connection that has come to one that is served.
 
     def _accept(self) -> None:
-        while True:
+        for _ in range(_ACCEPT_AT_ONCE):
             try:
                 peer, address = self._socket.accept()
             except BlockingIOError:
@@ -131,32 +136,39 @@ class Listener:
 
     def _expect_first_byte(self, peer: socket.socket) -> None:
         peer.setblocking(False)
+        if self._decide(peer):
+            return
         if len(self._silent) >= _MAX_SILENT:
             self._drop_silent(next(iter(self._silent)))
         self._silent[peer] = None
-        self._loop.add_reader(peer, self._decide, peer)
+        self._loop.add_reader(peer, self._end_silence, peer)
+
+    def _end_silence(self, peer: socket.socket) -> None:
+        self._loop.remove_reader(peer)
+        del self._silent[peer]
+        self._expect_first_byte(peer)
 
     def _drop_silent(self, peer: socket.socket) -> None:
         self._loop.remove_reader(peer)
         del self._silent[peer]
         peer.close()
 
-    def _decide(self, peer: socket.socket) -> None:
+    def _decide(self, peer: socket.socket) -> bool:
+        """Hand `peer` over by its first byte; False if that has not come."""
         try:
             first = peer.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             first = b""
         if not first:
-            self._drop_silent(peer)
-            return
-        self._loop.remove_reader(peer)
-        del self._silent[peer]
+            peer.close()
+            return True
         serve = self._serve_grpc if first == _HTTP2_FIRST_BYTE else self._serve_ttrpc
         task = self._loop.create_task(serve(peer))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
+        return True
 
     async def _serve_ttrpc(self, peer: socket.socket) -> None:
         await self._loop.connect_accepted_socket(self._new_connection, peer)
