@@ -38,8 +38,13 @@ class GuestImage:
 
     @property
     def kernel(self) -> Path:
-        """The kernel, in the form the distribution ships it."""
-        return self.directory / "vmlinuz"
+        """The kernel: unpacked, where the image has it so, else as the distribution ships it.
+
+        QEMU enters an unpacked kernel by its PVH entry point. A packed one unpacks itself first,
+        which costs an emulated processor 3.9 s (Debian's xz, QEMU 7.2, TCG).
+        """
+        unpacked = self.directory / "vmlinux"
+        return unpacked if unpacked.is_file() else self.directory / "vmlinuz"
 
     @property
     def initramfs(self) -> Path:

@@ -16,7 +16,6 @@ from host.vm.children import Child, tail
 from host.vm.config import AGENT_PORT, VmConfig
 from host.vm.disks import BlockDriver, Disk, DriverWord, PluggedDisk, virtio_disk_name
 from host.vm.hotplug import BlockHotPlug
-from host.vm.kernel import kernel_to_boot
 from host.vm.kvm import best_accelerator
 from host.vm.programs import find_program
 from host.vm.qemu_command import HostOffer, qemu_command
@@ -98,7 +97,6 @@ class Vm:
         config = self.config
         # These may block for a second, the first time on a host.
         accelerator = await asyncio.to_thread(best_accelerator)
-        kernel = await asyncio.to_thread(kernel_to_boot, config.image.kernel)
         frequency = await asyncio.to_thread(tsc_khz) if accelerator == "tcg" else None
         if config.shared_fs == "virtio-fs" and config.share_dir is not None:
             log = config.run_dir / "virtiofsd.log"
@@ -117,7 +115,6 @@ class Vm:
             offer = HostOffer(
                 qemu=find_program("qemu-system-x86_64"),
                 accelerator=accelerator,
-                kernel=kernel,
                 vsock=device,
                 qmp_fd=listener.fileno(),
                 tsc_khz=frequency,

@@ -43,13 +43,12 @@ _CPU: dict[Accelerator, str] = {"kvm": "host", "tcg": "max"}
 class HostOffer:
     """What this host gives the machine: found out or opened just before the start.
 
-    `kernel` is the form that boots fastest; `qmp_fd` a listening unix socket that QEMU inherits;
-    `tsc_khz` the counter's frequency where the guest's processor is emulated.
+    `qmp_fd` is a listening unix socket that QEMU inherits; `tsc_khz` the time-stamp counter's
+    frequency where the guest's processor is emulated.
     """
 
     qemu: Path
     accelerator: Accelerator
-    kernel: Path
     vsock: VsockDevice
     qmp_fd: int
     tsc_khz: int | None = None
@@ -111,7 +110,7 @@ def _base(config: VmConfig, offer: HostOffer) -> Iterator[str]:
     if config.machine == "microvm":
         yield from ("-global", "virtio-mmio.force-legacy=false")
     yield from ("-rtc", "base=utc")
-    yield from ("-kernel", str(offer.kernel), "-initrd", str(config.image.initramfs))
+    yield from ("-kernel", str(config.image.kernel), "-initrd", str(config.image.initramfs))
     yield from ("-append", kernel_command_line(config, offer.tsc_khz))
     yield from (
         "-chardev",
