@@ -6,15 +6,18 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.errors import DeadlineExceeded, LaunchFailed
 from agent.processes.reaper import Launch, Reaper
 
 # The agent's own environment stays with the agent; PATH is that of Debian's login shells for root.
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+_OOM_SCORE_ADJUST = Path("/proc/self/oom_score_adj")
 
 # No command that the agent runs says more; what lies beyond is left unread.
 _OUTPUT_LIMIT_BYTES = 16 << 20
@@ -45,23 +48,26 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     pass_fds: Collection[int] = (),
+    oom_score_adjust: int | None = None,
 ) -> int:
     """Start `argv` in a session of its own and claim it; its pid.
 
     The child gets the three descriptors, `pass_fds` and nothing else; default signals; `env`, or a
-    plain PATH. Raises LaunchFailed (127 if the program does not exist, 126 if it cannot be run).
+    plain PATH; `oom_score_adjust` (proc_pid_oom_score_adj(5)), or the agent's own.
+    Raises LaunchFailed: 127 if the program does not exist, 126 if it cannot be run.
     """
     try:
-        child = subprocess.Popen(
-            argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=_ENVIRONMENT if env is None else env,
-            cwd=cwd,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
+        with _oom_score_adjusted(oom_score_adjust):
+            child = subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=_ENVIRONMENT if env is None else env,
+                cwd=cwd,
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
     except OSError as error:
         exit_code = 127 if isinstance(error, FileNotFoundError) else 126
         raise LaunchFailed(f"cannot run {argv[0]}: {error.strerror}", exit_code=exit_code) from error
@@ -82,6 +88,7 @@ async def run(
     pass_fds: Collection[int] = (),
     stdout: int | None = None,
     stderr: int | None = None,
+    oom_score_adjust: int | None = None,
 ) -> Completed:
     """Run `argv` to its end and return what it said.
 
@@ -105,6 +112,7 @@ async def run(
                 env=env,
                 cwd=cwd,
                 pass_fds=pass_fds,
+                oom_score_adjust=oom_score_adjust,
             )
         try:
             async with asyncio.timeout(timeout_s):
@@ -120,6 +128,23 @@ async def run(
             _content(child_stdout) if stdout is None else b"",
             _content(child_stderr) if stderr is None else b"",
         )
+
+
+@contextmanager
+def _oom_score_adjusted(value: int | None) -> Iterator[None]:
+    """Let children born in the `with` block inherit `value`; the agent has it, too, for that moment.
+
+    Written afterwards, a quick child's own children would have got the agent's. A few bytes of procfs,
+    on the loop. Raises OSError (EACCES: a lower value needs CAP_SYS_RESOURCE).
+    """
+    if value is None or value == (own := int(_OOM_SCORE_ADJUST.read_text())):
+        yield
+        return
+    _OOM_SCORE_ADJUST.write_text(str(value))
+    try:
+        yield
+    finally:
+        _OOM_SCORE_ADJUST.write_text(str(own))
 
 
 async def _end(reaper: Reaper, pid: int) -> None:

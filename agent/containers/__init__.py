@@ -1,0 +1,1 @@
+"""Containers: bundles, crun, the processes in them and their streams."""
