@@ -42,6 +42,7 @@ def assemble_root(recipe: Recipe, root: Path, *, debian: Path, site: Path, modul
     trim(root, recipe.removals)
     _compile_python(root)
     run_inside(root, ["/sbin/ldconfig"])
+    _check_compiled_parts(root)
     copy_tree(modules, root / "usr/lib/modules" / modules.name)
     _empty_mount_points(root)
 
@@ -105,6 +106,16 @@ def _compile_python(root: Path) -> None:
             *("/usr/lib/python3.11", f"/{SITE}"),
         ],
     )
+
+
+def _check_compiled_parts(root: Path) -> None:
+    """Load each compiled half in the guest's own root: a missing library would show as slowness only."""
+    load = (
+        f"import ctypes, sys; sys.path.append('/{SITE}');"
+        "import google._upb._message, grpc._cython.cygrpc;"
+        "ctypes.CDLL('libudev.so.1')"
+    )
+    run_inside(root, ["/usr/bin/python3", "-I", "-S", "-c", load])
 
 
 def _empty_mount_points(root: Path) -> None:
