@@ -11,14 +11,19 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.config import AgentConfig
-from agent.errors import AgentError
+from agent.errors import AgentError, Generation
 from agent.linux.process import set_oom_score_adjust
 from agent.processes.reaper import Reaper
+from agent.transports.dispatch import Dispatcher
+from agent.transports.listener import Listener
+
+if TYPE_CHECKING:
+    from agent.service.agent import Agent
 
 _log = logging.getLogger("agent.supervisor")
 
@@ -26,6 +31,8 @@ _log = logging.getLogger("agent.supervisor")
 _OOM_SCORE_ADJUST = -997
 # How long answers under way may take to reach their peers once the agent stops.
 _STOP_GRACE_S = 1.0
+# How long a signalled agent spends on removing its sandbox. systemd's own patience ends at 90 s.
+_TEAR_DOWN_S = 20.0
 
 
 async def supervise(config: AgentConfig, *, is_init: bool) -> None:
@@ -45,25 +52,46 @@ async def supervise(config: AgentConfig, *, is_init: bool) -> None:
 
             await load_drivers(reaper, CHANNEL_DRIVERS)
 
-        from agent.service.agent import Agent  # after the drivers: a child loads those meanwhile
-        from agent.service.routes import Router
-        from agent.transports.listener import Listener
-
-        agent = Agent(config, reaper)
-        listener = Listener(config.server_addr, Router(agent))
+        router = _LateRouter()
+        listener = Listener(config.server_addr, router)
         await listener.start()
-        life.push_async_callback(listener.stop, _STOP_GRACE_S)
         _log.info("listening", extra={"address": config.server_addr, "uptime_s": _uptime_s()})
 
+        # The service is half of all the agent's code: peers may connect while it is loaded.
+        from agent.service.agent import Agent
+        from agent.service.routes import Router
+
+        agent = Agent(config, reaper)
+        router.set(Router(agent))
         later = asyncio.create_task(_what_can_wait(agent, reaper, is_init=is_init), name="what can wait")
         later.add_done_callback(_report)
-        life.push_async_callback(_end, later)
         life.push_async_callback(agent.devices.stop)
+        life.push_async_callback(_end, later)
+        life.push_async_callback(_leave_nothing, agent)
+        life.push_async_callback(listener.stop, _STOP_GRACE_S)
         await _first_of(stop.wait(), agent.shutdown.wait())
         _log.info("stopping", extra={"reason": "signal" if stop.is_set() else "sandbox destroyed"})
 
 
-async def _what_can_wait(agent: Any, reaper: Reaper, *, is_init: bool) -> None:  # noqa: ANN401
+class _LateRouter:
+    """Stands before the router that does not exist yet: calls wait for it (a Dispatcher)."""
+
+    def __init__(self) -> None:
+        self._router: asyncio.Future[Dispatcher] = asyncio.get_running_loop().create_future()
+
+    def set(self, router: Dispatcher) -> None:
+        """Let the calls through to `router`."""
+        self._router.set_result(router)
+
+    async def call(
+        self, generation: Generation, service: str, method: str, payload: bytes, metadata: Mapping[str, str]
+    ) -> bytes:
+        """As Dispatcher.call."""
+        router = await asyncio.shield(self._router)
+        return await router.call(generation, service, method, payload, metadata)
+
+
+async def _what_can_wait(agent: Agent, reaper: Reaper, *, is_init: bool) -> None:
     """The rest of the start, behind the listener. What fails here is logged where it is missed."""
     try:
         set_oom_score_adjust(_OOM_SCORE_ADJUST)
@@ -82,6 +110,19 @@ async def _what_can_wait(agent: Any, reaper: Reaper, *, is_init: bool) -> None: 
             await agent.devices.start()
         except AgentError as error:
             _log.warning("uevents cannot be heard", extra={"error": str(error)})
+
+
+async def _leave_nothing(agent: Agent) -> None:
+    """Remove the sandbox of an agent that is stopped by a signal, not by its host."""
+    from agent.service.sandbox_calls import tear_down
+
+    if not agent.sandbox.is_running:
+        return
+    try:
+        async with asyncio.timeout(_TEAR_DOWN_S):
+            await tear_down(agent)
+    except (AgentError, TimeoutError) as error:
+        _log.error("the sandbox is not removed", extra={"error": str(error) or type(error).__name__})
 
 
 def _stop_on_signals(stop: asyncio.Event, *, keyboard: bool) -> None:
