@@ -31,6 +31,8 @@ SHARE_TAG = "kataShared"
 DEFAULT_MSIZE = 512_000
 
 SHM_OPTIONS = ("noexec", "nosuid", "nodev", "mode=1777")
+# Kata's hosts send `rbind` alone. crun 1.8 then clears the three flags that the tmpfs has (tried).
+SHM_BIND_OPTIONS = ("rbind", "noexec", "nosuid", "nodev")
 
 # The block drivers by the names of Kata's configuration, and the storage driver each one is in the guest.
 STORAGE_DRIVERS = {
@@ -221,7 +223,7 @@ def _is_shm(entry: Mount) -> bool:
 
 def _shm(entry: Mount, shm_size: int) -> Mount:
     if shm_size > 0:
-        return entry.from_guest(GUEST_SHM, options=("rbind",))
+        return entry.from_guest(GUEST_SHM, options=SHM_BIND_OPTIONS)
     options = (*SHM_OPTIONS, f"size={SHM_SIZE_BYTES}")
     return replace(entry, type="tmpfs", source="shm", options=options)
 

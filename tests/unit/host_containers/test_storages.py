@@ -114,7 +114,12 @@ def test_shm_from_the_sandbox() -> None:
     shm = Mount("/dev/shm", "/var/lib/docker/shm", "bind", ("rbind", "rprivate"))
     other = Mount("/x", "/y", "bind")
     assert handle_shm([shm, other], 8192) == [
-        Mount("/dev/shm", "/run/kata-containers/sandbox/shm", "bind", ("rbind",)),
+        Mount(
+            "/dev/shm",
+            "/run/kata-containers/sandbox/shm",
+            "bind",
+            ("rbind", "noexec", "nosuid", "nodev"),
+        ),
         other,
     ]
 
