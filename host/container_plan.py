@@ -70,6 +70,10 @@ def container_config(sandbox: Sandbox, options: RunOptions, rootfs: PreparedRoot
         group=rootfs.group,
         terminal=options.tty,
         hostname=hostname_of(sandbox, options),
+        # The first process of a pid namespace is deaf to every signal it has no handler for, SIGKILL
+        # from inside included (pid_namespaces(7)). Behind a pause process the command is not the first:
+        # Ctrl-C ends it, and `kill -9 $$` gives 137.
+        share_pid_namespace=True,
         mounts=(*name_mounts(sandbox.path, options.mounts), *options.mounts),
     )
 

@@ -44,6 +44,8 @@ class Interrupted(HostError):
 class OutputClosed(HostError):
     """Whoever read our output does so no more (`| head`)."""
 
+    status = 128 + signal.SIGPIPE
+
 
 @dataclass(frozen=True, slots=True)
 class Streams:

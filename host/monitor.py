@@ -153,10 +153,10 @@ class Monitor:
 
     async def _run(self) -> Exited | Failed:
         """The whole life; every way it can end becomes the one message that clients get."""
-        if self._stopping:
-            return Failed("the run was given up before it began", 130)
-        self._task = asyncio.create_task(self.life.run(self))
         try:
+            if self._stopping:
+                return Failed("the run was given up before it began", 130)
+            self._task = asyncio.create_task(self.life.run(self))
             return Exited(await self._task)
         except asyncio.CancelledError:
             return Failed("the run was given up, and everything of it has been removed", 130)
@@ -210,6 +210,7 @@ def main() -> None:
         level=sandbox.read().options.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("qemu").setLevel(logging.WARNING)  # at debug it tells every byte of QMP
     enter_private_mounts()
     asyncio.run(_serve(sandbox, socket.socket(fileno=client_fd)))
 

@@ -166,6 +166,7 @@ class SandboxRun:
             shared_fs=options.shared_fs.value,
             hostname=hostname_of(self._sandbox, options),
             dns=network.resolv_conf(options.network.value).splitlines(),
+            share_pid_namespace=True,
         )
         await agent.call("CreateSandbox", request)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -50,7 +51,7 @@ async def feed(data: bytes, cuts: list[int]) -> list[Frame]:
     """What a reader makes of `data` when it comes in pieces."""
     reader = asyncio.StreamReader()
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in itertools.pairwise(places):
         reader.feed_data(data[begin:end])
     reader.feed_eof()
     frames = []
