@@ -18,6 +18,7 @@ from host.vm.programs import cache_dir, find_program
 Accelerator = Literal["kvm", "tcg"]
 
 _PROBE_TIMEOUT_S = 10.0
+_KVM = Path("/dev/kvm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # The processor starts at F000:FFF0, the last 16 bytes of the firmware (Intel SDM vol. 3, 9.1.4).
@@ -65,7 +66,7 @@ def best_accelerator() -> Accelerator:
 
     May block for a second. Raises ToolMissing without QEMU.
     """
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not os.access(_KVM, os.R_OK | os.W_OK):
         return "tcg"
     cache = cache_dir() / "kvm.json"
     key = _circumstances()

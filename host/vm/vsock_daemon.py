@@ -22,6 +22,7 @@ CRATE = "vhost-device-vsock"
 VERSION = "0.3.0"
 BUILT = PROJECT_ROOT / "build" / "bin" / CRATE
 DAEMON_VARIABLE = "PYKATA_VSOCK_DAEMON"
+_SYSTEM_CARGO = Path("/usr/bin/cargo")
 
 # The highest `rust-version` that the crate's locked dependencies ask for.
 _MINIMUM_RUST = (1, 74)
@@ -57,7 +58,7 @@ def find_cargo() -> Path:
         os.environ.get("CARGO"),
         shutil.which("cargo"),
         Path.home() / ".cargo/bin/cargo",
-        "/usr/bin/cargo",
+        _SYSTEM_CARGO,
     ]
     refused = []
     for place in places:
