@@ -18,6 +18,7 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 from agent.errors import LaunchFailed
 from agent.linux.vsock import is_from_host, listen_vsock
@@ -35,8 +36,16 @@ ENVIRONMENT = {
 # A session leader gets the first terminal it opens as its controlling one (credentials(7)), so the
 # shell opens the pty itself instead of inheriting it; without one there is no Ctrl-C.
 _OPEN_AND_EXEC = 'exec "$0" -i <>"$1" >&0 2>&0'
+# An image that has this file has no console, whatever the kernel command line says: the line is the
+# host's, and a guest may have secrets from its host (GHSA-rr59-xxvx-96qr).
+LOCK = Path("/etc/kata-agent/debug-console.locked")
 _CHUNK_BYTES = 64 * 1024
 _INITIAL_SIZE = (24, 80)  # rows, columns: the wire tells no size, `stty` in the shell can
+
+
+def is_locked(lock: Path = LOCK) -> bool:
+    """Whether this image forbids the console."""
+    return lock.exists()
 
 
 class DebugConsole:

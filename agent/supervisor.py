@@ -67,6 +67,8 @@ async def supervise(config: AgentConfig, *, is_init: bool) -> None:
         later.add_done_callback(_report)
         life.push_async_callback(agent.devices.stop)
         life.push_async_callback(_end, later)
+        if config.debug_console and config.debug_console_vport:
+            _offer_console(config.debug_console_vport, reaper, life)
         life.push_async_callback(_leave_nothing, agent)
         life.push_async_callback(listener.stop, _STOP_GRACE_S)
         await _first_of(stop.wait(), agent.shutdown.wait())
@@ -123,6 +125,22 @@ async def _leave_nothing(agent: Agent) -> None:
             await tear_down(agent)
     except (AgentError, TimeoutError) as error:
         _log.error("the sandbox is not removed", extra={"error": str(error) or type(error).__name__})
+
+
+def _offer_console(port: int, reaper: Reaper, life: AsyncExitStack) -> None:
+    """A shell for whoever holds the host; nothing else depends on it."""
+    from agent.debug_console import DebugConsole, is_locked  # off in almost every guest
+
+    if is_locked():
+        _log.warning("no debug console: the image forbids it", extra={"port": port})
+        return
+    console = DebugConsole(port, reaper)
+    try:
+        console.start()
+    except OSError as error:
+        _log.error("no debug console", extra={"port": port, "error": str(error)})
+        return
+    life.push_async_callback(console.stop)
 
 
 def _stop_on_signals(stop: asyncio.Event, *, keyboard: bool) -> None:

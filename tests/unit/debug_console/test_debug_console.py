@@ -8,10 +8,11 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from agent.debug_console import serve_shell
+from agent.debug_console import is_locked, serve_shell
 from agent.processes.reaper import Reaper
 
 
@@ -79,3 +80,10 @@ async def test_a_peer_that_leaves_takes_the_shell_with_it(console: Console) -> N
     asyncio.get_running_loop().remove_reader(pidfd)
     os.close(pidfd)
     assert ended.is_set()
+
+
+def test_an_image_can_forbid_the_console(tmp_path: Path) -> None:
+    lock = tmp_path / "debug-console.locked"
+    assert not is_locked(lock)
+    lock.touch()
+    assert is_locked(lock)
