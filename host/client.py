@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import socket
 from types import ModuleType
 from typing import Any, Literal, Self, TypeAlias
@@ -135,8 +136,11 @@ def request_from_json(client: AgentClient, method: str, text: str) -> Message:
     """
     request = client.request_class(method)()
     try:
-        return json_format.Parse(text or "{}", request)
-    except json_format.ParseError as error:
+        document = json.loads(text or "{}")
+        if not isinstance(document, dict):  # json_format takes an empty array for an empty object
+            raise json_format.ParseError("it is not an object")
+        return json_format.ParseDict(document, request)
+    except (json.JSONDecodeError, json_format.ParseError) as error:
         raise ValueError(f"this is no {type(request).__name__}: {error}") from None
 
 

@@ -46,7 +46,7 @@ class FakeDispatcher:
         if method == "Echo":
             return payload
         if method == "Block":
-            return await self._block()
+            return await self.block()
         raise Unsupported(f"no method {method}")
 
     async def until(self, condition: Callable[[FakeDispatcher], bool]) -> None:
@@ -56,7 +56,8 @@ class FakeDispatcher:
                 self.changed.clear()
                 await self.changed.wait()
 
-    async def _block(self) -> bytes:
+    async def block(self) -> bytes:
+        """What `Block` does, for handlers under other names."""
         self.blocked += 1
         self.changed.set()
         try:
