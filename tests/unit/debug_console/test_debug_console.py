@@ -54,8 +54,10 @@ async def test_the_shell_has_a_controlling_terminal(console: Console) -> None:
 
 
 async def test_ctrl_c_ends_what_the_shell_runs(console: Console) -> None:
-    await console.run("echo rea''dy; sleep 1000", b"ready")
+    await console.run("PS1=prom''pt-; echo rea''dy; sleep 1000", b"ready")
     console.writer.write(b"\x03")
+    # What is typed before the shell has its terminal back may be dropped with the interrupted line.
+    await asyncio.wait_for(console.reader.readuntil(b"prompt-"), 10)
     assert b"back 1" in await console.run("echo back $((0 + 1))", b"back 1")
 
 
