@@ -63,7 +63,7 @@ def _find_user(text: str, passwd: str) -> _Passwd:
             return entry
     if number is None:
         raise InvalidInput(
-            f"The root filesystem has no user {text!r}", "name one of its /etc/passwd, or give a number"
+            f"the root filesystem has no user {text!r}", "name one of its /etc/passwd, or give a number"
         )
     return _Passwd("", number, 0, "")
 
@@ -75,7 +75,7 @@ def _find_group(text: str, groups: list[_Group]) -> int:
             return entry.gid
     if number is None:
         raise InvalidInput(
-            f"The root filesystem has no group {text!r}", "name one of its /etc/group, or give a number"
+            f"the root filesystem has no group {text!r}", "name one of its /etc/group, or give a number"
         )
     return number
 

@@ -157,7 +157,7 @@ def _resolved(source: str | Path) -> Path:
 def _make_mount_point(origin: Path, target: Path, undo: contextlib.ExitStack) -> list[Path]:
     """Make `target` and the directories above it, as far as they are missing; push their removal."""
     if target.is_symlink():
-        raise HostError(f"The mount point {target} is a symlink", "remove it")
+        raise HostError(f"the mount point {target} is a symlink", "remove it")
     made: list[Path] = []
     undo.callback(_remove_made, made)
     with _refusal(f"Could not create destination mount point {target}"):

@@ -242,7 +242,7 @@ async def _bring_to_guest(
 async def _plug(sandbox: Sandbox, disk: Disk, driver: str, undo: UndoStack) -> PluggedDisk:
     if driver not in ("virtio-blk", "virtio-scsi"):
         storage_driver(driver)  # an unknown name is told apart from one that cannot be hot-plugged
-        raise HostError(f"A disk cannot be plugged in by {driver}", "give it to the VM at power-on")
+        raise HostError(f"a disk cannot be plugged in by {driver}", "give it to the VM at power-on")
     plugged = await sandbox.bus.plug_block(disk, cast(BlockDriver, driver))
     undo.push(f"unplug {disk.path}", lambda: sandbox.bus.unplug(plugged.disk_id))
     return plugged
@@ -260,7 +260,7 @@ def _share(sandbox: Sandbox, rootfs: SharedRootfs) -> SharedPath:
 def _refuse_known_container(sandbox: Sandbox, container_id: str) -> None:
     if sandbox.share is not None and (sandbox.share.mounts / container_id).exists():
         raise InvalidInput(
-            f"Sandbox {sandbox.id} has a container {container_id} already", "choose another id"
+            f"sandbox {sandbox.id} has a container {container_id} already", "choose another id"
         )
 
 
@@ -281,7 +281,7 @@ def _block_device_numbers(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise InvalidInput(f"There is no device {path}: {error.strerror}") from error
+        raise InvalidInput(f"there is no device {path}: {error.strerror}") from error
     if not stat.S_ISBLK(status.st_mode):
         raise InvalidInput(f"{path} is no block device", "only block devices can be given to a container")
     return os.major(status.st_rdev), os.minor(status.st_rdev)

@@ -70,7 +70,7 @@ def make_ext4_image(tree: Path, image: Path, *, free_bytes: int = DEFAULT_FREE_B
             file.truncate(size)
         owner = tree.stat()
     except OSError as error:
-        raise HostError(f"No image of {tree} could be made: {error}") from error
+        raise HostError(f"no image of {tree} could be made: {error}") from error
     command: list[str | Path] = [
         find_program("mke2fs"),
         *("-q", "-F", "-t", "ext4"),
@@ -80,4 +80,4 @@ def make_ext4_image(tree: Path, image: Path, *, free_bytes: int = DEFAULT_FREE_B
         *("-d", tree.absolute()),
         image.absolute(),
     ]
-    run_program(f"No image of {tree} could be made", command)
+    run_program(f"no image of {tree} could be made", command)

@@ -160,7 +160,7 @@ def merge_mounts(defaults: Sequence[Mount], own: Sequence[Mount]) -> list[Mount]
                 f"{entry.destination!r} cannot be a mount's destination", "give an absolute path"
             )
         if normal in seen:
-            raise InvalidInput(f"Two mounts have the destination {normal}", "give each its own")
+            raise InvalidInput(f"two mounts have the destination {normal}", "give each its own")
         seen.add(normal)
     kept = [entry for entry in defaults if not _is_covered(entry.destination, seen)]
     return kept + sorted(own, key=lambda entry: os.path.normpath(entry.destination).count("/"))
@@ -214,9 +214,9 @@ def hugepage_limits(spec: OciSpec) -> dict[int, int]:
 
 def _process(config: ContainerConfig) -> dict[str, Any]:
     if not config.args:
-        raise InvalidInput("The container has no command", "name one after the root filesystem")
+        raise InvalidInput("the container has no command", "name one after the root filesystem")
     if not config.cwd.startswith("/"):
-        raise InvalidInput(f"The working directory {config.cwd!r} is relative", "give an absolute path")
+        raise InvalidInput(f"the working directory {config.cwd!r} is relative", "give an absolute path")
     account = find_account(config.user, config.passwd, config.group)
     # execve(2) takes the two from anybody but root; a document that claims them would only mislead.
     effective = list(CAPABILITIES) if account.uid == 0 else []

@@ -124,7 +124,7 @@ def _prepared(rootfs: SharedRootfs | BlockRootfs, root: Path, work_dir: Path) ->
     try:
         passwd, group = (read_text_in_root(root, f"/etc/{name}") for name in ("passwd", "group"))
     except OSError as error:
-        raise HostError(f"The account files of {root} cannot be read: {error}") from error
+        raise HostError(f"the account files of {root} cannot be read: {error}") from error
     return PreparedRootfs(rootfs, passwd, group, work_dir)
 
 
@@ -155,7 +155,7 @@ def _overlay(lower: Path, work_dir: Path) -> Path:
         _mount_overlay(lower, writable, merged)
     except OSError as error:
         if error.errno != errno.EINVAL:
-            raise HostError(f"No overlay over {lower} could be mounted: {error.strerror}") from error
+            raise HostError(f"no overlay over {lower} could be mounted: {error.strerror}") from error
         _overlay_in_memory(lower, writable, merged)
     return merged
 
@@ -167,7 +167,7 @@ def _overlay_in_memory(lower: Path, writable: Path, merged: Path) -> None:
         _mount_overlay(lower, writable, merged)
     except OSError as error:
         raise HostError(
-            f"No overlay over {lower} could be mounted: {error.strerror}",
+            f"no overlay over {lower} could be mounted: {error.strerror}",
             f"put the run directory on ext4, xfs or tmpfs, not as now on that of {writable.parent}",
         ) from error
 
@@ -198,7 +198,7 @@ def _mount_image(source: RootfsSource, mount_point: Path) -> None:
     options = f"loop,{_READ_ONLY_OPTIONS[source.fstype]}"
     command: list[str | Path] = [find_program("mount"), "-n", "-t", source.fstype, "-o", options]
     command += [source.path, mount_point]
-    run_program(f"The {source.fstype} image {source.path} cannot be mounted", command)
+    run_program(f"the {source.fstype} image {source.path} cannot be mounted", command)
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def identify_rootfs(path: str | Path) -> RootfsSource:
         mode = real.stat().st_mode
     except (OSError, RuntimeError):  # RuntimeError: a loop of symlinks, on Python 3.11
         raise InvalidInput(
-            f"There is no root filesystem at {given}", "name a directory, a tar, or an ext4 or xfs image"
+            f"there is no root filesystem at {given}", "name a directory, a tar, or an ext4 or xfs image"
         ) from None
     if stat.S_ISDIR(mode):
         return RootfsSource(real, RootfsKind.DIRECTORY)

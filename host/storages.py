@@ -109,7 +109,7 @@ def share_storage(shared_fs: str, *, msize: int = DEFAULT_MSIZE, dax: bool = Fal
         return Storage("9p", SHARE_TAG, "9p", GUEST_SHARED_DIR, options)
     if shared_fs == "virtio-fs":
         return Storage("virtio-fs", SHARE_TAG, "virtiofs", GUEST_SHARED_DIR, ("dax",) if dax else ())
-    raise InvalidInput(f"Unknown shared filesystem: {shared_fs}", "known are 9p, virtio-fs")
+    raise InvalidInput(f"unknown shared filesystem: {shared_fs}", "known are 9p, virtio-fs")
 
 
 def shm_storage(size_bytes: int) -> Storage:
@@ -231,7 +231,7 @@ def _shm(entry: Mount, shm_size: int) -> Mount:
 def _last_name(entry: Mount) -> str:
     name = os.path.basename(os.path.normpath(entry.source))
     if name in ("", ".", ".."):
-        raise InvalidInput(f"The {entry.type} mount at {entry.destination} has no name", "give a source")
+        raise InvalidInput(f"the {entry.type} mount at {entry.destination} has no name", "give a source")
     return name
 
 
@@ -251,12 +251,12 @@ def parse_size(text: str) -> int:
 def _hugepage_option(entry: MountEntry, limits: Mapping[int, int]) -> str:
     words = dict(word.split("=", 1) for word in entry.super_options if "=" in word)
     if "pagesize" not in words:
-        raise HostError(f"The hugetlbfs at {entry.mount_point} does not tell its page size")
+        raise HostError(f"the hugetlbfs at {entry.mount_point} does not tell its page size")
     page_size = parse_size(words["pagesize"])
     size = parse_size(words["size"]) if words.get("size") else limits.get(page_size, 0)
     if size <= 0:
         raise HostError(
-            f"Nothing says how large the huge pages at {entry.mount_point} are to be",
+            f"nothing says how large the huge pages at {entry.mount_point} are to be",
             "mount them with size=, or give the container a hugepage limit",
         )
     return f"pagesize={page_size},size={size}"

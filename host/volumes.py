@@ -48,14 +48,14 @@ class VolumeStore:
             self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
             volume.path.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
-            raise HostError(f"The volume {name} cannot be made: {error}") from error
+            raise HostError(f"the volume {name} cannot be made: {error}") from error
         return volume
 
     def get(self, name: str) -> Volume:
         """The volume `name`. Raises InvalidInput if there is none."""
         volume = self._volume(name)
         if not volume.path.is_dir():
-            raise InvalidInput(f"There is no volume {name}", "`pykata volume ls` lists them all")
+            raise InvalidInput(f"there is no volume {name}", "`pykata volume ls` lists them all")
         return volume
 
     def all(self) -> list[Volume]:
@@ -75,13 +75,13 @@ class VolumeStore:
         volume = self.get(name)
         if in_use_by:
             raise HostError(
-                f"The volume {name} is in use by {', '.join(in_use_by)}",
+                f"the volume {name} is in use by {', '.join(in_use_by)}",
                 "remove the sandbox first: `pykata rm`",
             )
         try:
             shutil.rmtree(volume.path.parent)
         except OSError as error:
-            raise HostError(f"The volume {name} cannot be removed: {error}") from error
+            raise HostError(f"the volume {name} cannot be removed: {error}") from error
 
     def _volume(self, name: str) -> Volume:
         if not _NAME.fullmatch(name):
@@ -134,7 +134,7 @@ def volume_mount(argument: VolumeArgument, store: VolumeStore) -> Mount:
         source = Path(argument.source).absolute()
         if not source.exists():
             raise InvalidInput(
-                f"There is nothing at {source} to mount",
+                f"there is nothing at {source} to mount",
                 "make it first, or name a volume without a slash",
             )
     access = "ro" if argument.read_only else "rw"

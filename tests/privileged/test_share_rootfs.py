@@ -309,7 +309,7 @@ def test_cut_tar_is_one_sentence(root: Path, tmp_path: Path, work_dir: Path) -> 
 
 @pytest.mark.parametrize("driver", ["shared", "virtio-scsi"])
 def test_missing_root_filesystem_leaves_nothing(driver: str, tmp_path: Path, work_dir: Path) -> None:
-    with pytest.raises(InvalidInput, match="There is no root filesystem at"):
+    with pytest.raises(InvalidInput, match="there is no root filesystem at"):
         prepare_rootfs(tmp_path / "absent", work_dir, driver)
 
 

@@ -184,7 +184,7 @@ async def test_shared_pid_namespace_is_a_word_of_the_request() -> None:
 
 
 async def test_what_is_no_block_device_is_no_device(tmp_path: Path) -> None:
-    for path, complaint in ((tmp_path / "absent", "There is no device"), (tmp_path, "is no block device")):
+    for path, complaint in ((tmp_path / "absent", "there is no device"), (tmp_path, "is no block device")):
         bus = RecordingBus()
         with pytest.raises(InvalidInput, match=complaint):
             await create_container(

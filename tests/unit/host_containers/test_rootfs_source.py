@@ -72,10 +72,10 @@ def test_other_files_are_refused_with_advice(tmp_path: Path, head: dict[int, byt
 
 
 def test_nothing_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"^There is no root filesystem at .*/absent: name a directory"):
+    with pytest.raises(InvalidInput, match=r"^there is no root filesystem at .*/absent: name a directory"):
         identify_rootfs(tmp_path / "absent")
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(InvalidInput, match="There is no root filesystem at"):
+    with pytest.raises(InvalidInput, match="there is no root filesystem at"):
         identify_rootfs(tmp_path / "loop")
 
 
@@ -149,5 +149,5 @@ def test_image_holds_the_tree_as_it_was(tmp_path: Path) -> None:
 
 
 def test_image_of_nothing_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match=r"No image of .* could be made"):
+    with pytest.raises(HostError, match=r"no image of .* could be made"):
         make_ext4_image(tmp_path / "absent", tmp_path / "image")

@@ -48,7 +48,7 @@ def test_share_over_virtio_fs() -> None:
 
 
 def test_unknown_share_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="Unknown shared filesystem: nfs"):
+    with pytest.raises(InvalidInput, match="unknown shared filesystem: nfs"):
         share_storage("nfs")
 
 
@@ -216,7 +216,7 @@ def test_hugepages_become_a_hugetlbfs_of_the_guest() -> None:
 @pytest.mark.parametrize("limits", [{}, {1 << 30: 1 << 30}, {2 << 20: 0}])
 def test_hugepages_without_a_size_are_refused(limits: dict[int, int]) -> None:
     table = [mounted("/pods/huge", "hugetlbfs", "pagesize=2M")]
-    with pytest.raises(HostError, match="Nothing says how large the huge pages at /pods/huge"):
+    with pytest.raises(HostError, match="nothing says how large the huge pages at /pods/huge"):
         handle_hugepages([Mount("/h", "/pods/huge", "local")], table, limits)
 
 

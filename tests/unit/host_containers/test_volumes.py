@@ -58,7 +58,7 @@ def test_named_volume_is_made_where_docker_makes_it(tmp_path: Path) -> None:
 
 
 def test_missing_source_path_is_refused_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="There is nothing at"):
+    with pytest.raises(InvalidInput, match="there is nothing at"):
         volume_mount(parse_volume(f"{tmp_path}/absent:/d"), VolumeStore(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
