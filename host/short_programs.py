@@ -18,7 +18,7 @@ def run_program(what_failed: str, argv: Sequence[str | Path], *, stdin: BinaryIO
     words; ToolMissing if there is no setpriv.
     """
     # setpriv(1) asks for the signal at the parent's death (prctl(2), PR_SET_PDEATHSIG), then execs.
-    guard = [find_program("setpriv"), "--pdeathsig", "KILL", "--"]
+    guard: list[str | Path] = [find_program("setpriv"), "--pdeathsig", "KILL", "--"]
     done = subprocess.run(
         [*guard, *argv],
         stdin=stdin or subprocess.DEVNULL,
