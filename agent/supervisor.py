@@ -118,8 +118,6 @@ async def _leave_nothing(agent: Agent) -> None:
     """Remove the sandbox of an agent that is stopped by a signal, not by its host."""
     from agent.service.sandbox_calls import tear_down
 
-    if not agent.sandbox.is_running:
-        return
     try:
         async with asyncio.timeout(_TEAR_DOWN_S):
             await tear_down(agent)

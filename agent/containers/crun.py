@@ -19,6 +19,11 @@ from agent.processes.spawn import Completed, run
 # crun's sentences for a command that cannot be run. `create` exits with 1 and `exec` with 255 for
 # these as for everything else.
 _NOT_FOUND = re.compile(r"executable file .* not found|open executable: No such file")
+_HYBRID = re.compile(r"cgroups in hybrid mode not supported")
+_HYBRID_HINT = (
+    "this machine mounts cgroup v2 on /sys/fs/cgroup/unified beside the v1 hierarchies (hybrid mode); "
+    "run the agent in a mount namespace without that mount, or with one kind of hierarchy alone"
+)
 _NOT_EXECUTABLE = re.compile(r"open executable: |[Ee]xec format error")
 
 
@@ -171,7 +176,8 @@ def launch_failure(said: bytes) -> LaunchFailed:
         return LaunchFailed(f"exit status 127: {sentence}", exit_code=127)
     if _NOT_EXECUTABLE.search(sentence):
         return LaunchFailed(f"exit status 126: {sentence}", exit_code=126)
-    return LaunchFailed(f"the container runtime could not launch the process: {sentence}")
+    hint = _HYBRID_HINT if _HYBRID.search(sentence) else ""
+    return LaunchFailed(f"the container runtime could not launch the process: {sentence}", hint=hint)
 
 
 def _sentence(said: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.errors import AlreadyExists, Generation, InvalidRequest, NotFound, StatusCode, WrongState
+from agent.errors import AlreadyExists, Generation, InvalidRequest, NotFound, StatusCode, Unavailable
 from agent.network.interfaces import Interface
 from agent.network.routes import Route
 from agent.sandbox.sandbox import UnknownContainer
@@ -29,7 +29,7 @@ RULES = Rules(
         "WriteStdin": {
             UnknownContainer: StatusCode.INTERNAL,
             NotFound: StatusCode.INTERNAL,
-            WrongState: StatusCode.INTERNAL,
+            Unavailable: StatusCode.INTERNAL,
         },
         "UpdateInterface": {NotFound: StatusCode.INTERNAL},
         "ReseedRandomDev": {InvalidRequest: StatusCode.INTERNAL},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.containers.process import Process
 from agent.containers.streams import OutputStream
-from agent.errors import WrongState
+from agent.errors import Unavailable
 from agent.service.agent import Agent
 from agent.service.requests import ProcessName, ReadStream, StreamData, TtyWinResize, WriteStdin
 from agent.service.rules import Rules
@@ -47,7 +47,7 @@ async def write_stdin(agent: Agent, request: WriteStdin, rules: Rules) -> int:
     """Write all of `data`, waiting for the reader as needed; how many bytes were written.
 
     No data closes the stream for the hosts that mean it so. Raises UnknownContainer, NotFound,
-    WrongState (closed before), KernelRefused (nobody reads any more).
+    Unavailable (closed before), KernelRefused (nobody reads any more).
     """
     process = find_process(agent, request, rules)
     if not request.data:
@@ -56,7 +56,7 @@ async def write_stdin(agent: Agent, request: WriteStdin, rules: Rules) -> int:
         return 0
     try:
         return await process.stdin.write(request.data)
-    except WrongState:
+    except Unavailable:
         if rules.write_after_close_is_dropped:
             return 0
         raise

@@ -8,7 +8,7 @@ import os
 from functools import partial
 
 from agent import log
-from agent.errors import AgentError, CodedError, InvalidRequest, KernelRefused, StatusCode
+from agent.errors import AgentError, CodedError, InvalidRequest, KernelRefused, StatusCode, WrongState
 from agent.linux.blocking import run_blocking
 from agent.linux.namespaces import NamespaceKind, pin_new_namespace, unpin_namespace
 from agent.processes.completion import run_to_completion
@@ -65,10 +65,16 @@ async def destroy_sandbox(agent: Agent, request: NoArguments, rules: Rules) -> N
 
 
 async def tear_down(agent: Agent) -> None:
-    """Remove all containers, then what they shared. Raises the first failure when all has been tried."""
+    """Remove all containers, then what they shared; nothing if there are neither.
+
+    Raises the first failure when all has been tried; WrongState while the sandbox is being made or
+    destroyed.
+    """
     sandbox = agent.sandbox
+    if sandbox.state is SandboxState.ABSENT and not sandbox.members():
+        return
     if sandbox.state in (SandboxState.STARTING, SandboxState.STOPPING):
-        raise CodedError(StatusCode.FAILED_PRECONDITION, f"the sandbox is {sandbox.state.value}")
+        raise WrongState(f"the sandbox cannot be destroyed: it is {sandbox.state.value}")
     shared = sandbox.begin_stopping()
     failures: list[BaseException] = []
     try:

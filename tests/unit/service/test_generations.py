@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.devices.request import DeviceRequest
-from agent.errors import AlreadyExists, CodedError, InvalidRequest, NotFound, StatusCode, WrongState
+from agent.errors import (
+    AlreadyExists,
+    CodedError,
+    InvalidRequest,
+    NotFound,
+    StatusCode,
+    Unavailable,
+    WrongState,
+)
 from agent.network.addresses import AddressText
 from agent.network.interfaces import Interface
 from agent.network.neighbours import Neighbour
@@ -199,7 +207,13 @@ def test_listed_macs(codec: Codec, messages: Any, mac: str) -> None:
 
 
 def test_routes_there_and_back() -> None:
-    old: dict[str, Any] = {"dest": "", "gateway": "10.0.0.1", "device": "eth0", "source": "10.0.0.2", "scope": 0}
+    old: dict[str, Any] = {
+        "dest": "",
+        "gateway": "10.0.0.1",
+        "device": "eth0",
+        "source": "10.0.0.2",
+        "scope": 0,
+    }
     request = decode(kata1.CODEC, kata1_messages, "UpdateRoutes", routes={"Routes": [old]})
     route = Route("", "10.0.0.1", "eth0", "10.0.0.2")
     assert request == requests.UpdateRoutes((route,))
@@ -286,7 +300,8 @@ def test_any_bytes_are_a_request_or_refused(codec: Codec, messages: Any, payload
         (kata2.RULES, "SignalProcess", UnknownContainer("c"), StatusCode.INVALID_ARGUMENT),
         (kata2.RULES, "WriteStdin", UnknownContainer("c"), StatusCode.INTERNAL),
         (kata2.RULES, "WriteStdin", NotFound("e"), StatusCode.INTERNAL),
-        (kata2.RULES, "WriteStdin", WrongState("closed"), StatusCode.INTERNAL),
+        (kata2.RULES, "WriteStdin", Unavailable("closed"), StatusCode.INTERNAL),
+        (kata2.RULES, "TtyWinResize", Unavailable("no tty"), None),
         (kata2.RULES, "StartContainer", UnknownContainer("c"), StatusCode.INTERNAL),
         (kata2.RULES, "StartContainer", WrongState("running"), None),
         (kata2.RULES, "RemoveContainer", UnknownContainer("c"), StatusCode.INTERNAL),
