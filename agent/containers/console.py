@@ -92,7 +92,9 @@ async def _readable(connection: socket.socket) -> None:
 
 def _received_descriptor(connection: socket.socket) -> int:
     """The one descriptor of the message that waits in `connection`."""
-    _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+    _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
     if not descriptors:
         raise LaunchFailed("the runtime sent a message without a terminal")
+    # Python 3.11 drops the flags of recv_fds, MSG_CMSG_CLOEXEC with them (socket.py).
+    os.set_inheritable(descriptors[0], False)
     return descriptors[0]
