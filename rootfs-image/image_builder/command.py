@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from image_builder.builder import build_guest
+from image_builder.disk_image import write_disk_image
 from image_builder.errors import ImageBuildError
 from image_builder.recipe import load_recipe
 
+DISK = "kata-containers.img"
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -37,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImageBuildError as error:
         sys.stderr.write(f"image: {error}\n")
         return 1
-    for name, size in manifest.sizes.items():
+    sizes = dict(manifest.sizes)
+    if options.disk:
+        disk = options.output / DISK
+        write_disk_image(options.output / "rootfs.ext4", disk)
+        sizes[DISK] = disk.stat().st_size
+    for name, size in sizes.items():
         sys.stdout.write(f"{size / 1e6:8.1f} MB  {options.output / name}\n")
     return 0
 
@@ -51,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, default=guest.parent / "image-cache", help="kept stages")
     parser.add_argument("--project", type=Path, default=_PROJECT, help=argparse.SUPPRESS)
     parser.add_argument("--init", choices=("agent", "systemd"), default="agent", help="what runs as PID 1")
+    parser.add_argument("--disk", action="store_true", help=f"write {DISK} too, for a stock Kata runtime")
     parser.add_argument("--force", action="store_true", help="fetch all packages anew")
     return parser
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from image_builder.builder import Manifest, build_guest, read_manifest
 from image_builder.commands import program, run
 from image_builder.cpio import CONSOLE, write_archive, write_compressed
+from image_builder.disk_image import fletcher64, pfn_header, write_disk_image
 from image_builder.errors import ImageBuildError
 from image_builder.kernel_image import extract_kernel
 from image_builder.kernel_modules import module_name, parse_dependencies, select_modules
@@ -141,6 +142,41 @@ class TestKernelImage:
     def test_what_is_no_kernel_is_refused(self, image: bytes) -> None:
         with pytest.raises(ImageBuildError):
             extract_kernel(image)
+
+
+class TestDiskImage:
+    def test_the_header_has_the_original_tools_checksum(self) -> None:
+        header = pfn_header()
+        assert len(header) == 4096
+        assert header[-8:] == bytes.fromhex("303894e32b035b68")
+        assert header.startswith(b"NVDIMM_PFN_INFO\0")
+        assert struct.unpack_from("<QQI", header, 0x38) == (2 << 20, 0, 1)
+
+    @given(st.binary(max_size=64).map(lambda data: data[: len(data) // 4 * 4]))
+    def test_the_checksum_is_the_kernels(self, data: bytes) -> None:
+        low = high = 0
+        for (word,) in struct.iter_unpack("<I", data):
+            low = (low + word) & 0xFFFFFFFF
+            high = (high + low) & 0xFFFFFFFFFFFFFFFF
+        assert fletcher64(data) == (high << 32 | low) & 0xFFFFFFFFFFFFFFFF
+
+    def test_both_tables_lead_to_the_file_system(self, tmp_path: Path) -> None:
+        body = b"first" + bytes(9 << 20) + b"last"
+        filesystem = tmp_path / "fs"
+        filesystem.write_bytes(body.ljust(10 << 20, b"\0"))
+        disk = tmp_path / "disk"
+        write_disk_image(filesystem, disk)
+        content = disk.read_bytes()
+        assert len(content) == 128 << 20
+        for base in (0, 2 << 20):
+            first, sectors = struct.unpack_from("<II", content, base + 454)
+            assert content[base + 450] == 0x83
+            assert content[base + 510 : base + 512] == b"\x55\xaa"
+            assert sectors == (10 << 20) // 512
+            begin = base + first * 512
+            assert content[begin : begin + len(body)] == body
+        assert content[4096:8192] == pfn_header()
+        assert disk.stat().st_blocks * 512 < 4 << 20
 
 
 class TestBuild:
