@@ -221,7 +221,7 @@ def test_protobuf_reads_and_writes_the_same_requests(
     service: str, method: str, payload: bytes, timeout_ns: int, metadata: dict[str, str]
 ) -> None:
     request = Request(service, method, payload, timeout_ns, metadata)
-    theirs = ProtobufRequest.FromString(b"".join(encode_request(1, request))[10:])  # type: ignore[attr-defined]
+    theirs = ProtobufRequest.FromString(b"".join(encode_request(1, request))[10:])  # type: ignore[attr-defined] # a class made at run time
     assert (theirs.service, theirs.method, theirs.payload) == (service, method, payload)
     assert theirs.timeout_nano == timeout_ns
     assert {pair.key: pair.value for pair in theirs.metadata} == metadata
@@ -231,7 +231,7 @@ def test_protobuf_reads_and_writes_the_same_requests(
 @given(st.integers(0, 16), texts, st.binary(max_size=200))
 def test_protobuf_reads_and_writes_the_same_responses(code: int, message: str, payload: bytes) -> None:
     response = Response(code, message if code else "", payload)
-    theirs = ProtobufResponse.FromString(b"".join(encode_response(1, response))[10:])  # type: ignore[attr-defined]
+    theirs = ProtobufResponse.FromString(b"".join(encode_response(1, response))[10:])  # type: ignore[attr-defined] # a class made at run time
     assert (theirs.status.code, theirs.status.message, theirs.payload) == (
         response.code,
         response.message,
