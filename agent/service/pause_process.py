@@ -1,4 +1,4 @@
-"""The pause process of Kata 1.x: it does nothing, and is the first process of a pid namespace.
+"""The pause process: it does nothing, and is the first process of a pid namespace.
 
 Its namespace outlives any single container, so all containers of the sandbox can share it. It ignores
 SIGCHLD, so the kernel itself collects the orphans that become its children (waitpid(2), NOTES).
@@ -16,8 +16,9 @@ from agent.processes.reaper import Reaper
 from agent.processes.spawn import spawn
 
 # What `trap ''` ignores stays ignored over exec. The line on stdout says that the namespace lives.
-_SCRIPT = "trap '' CHLD HUP INT TERM; echo ready; exec sleep infinity >/dev/null"
-_ARGV = ("/usr/bin/unshare", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", _SCRIPT)
+# 68 years, since not every sleep(1) knows `infinity`; the short options are busybox's and util-linux's.
+_SCRIPT = "trap '' CHLD HUP INT TERM; echo ready; exec sleep 2147483647 >/dev/null"
+_ARGV = ("/usr/bin/unshare", "-p", "-f", "/bin/sh", "-c", _SCRIPT)
 
 
 async def start_pause_process(reaper: Reaper, undo: AsyncExitStack) -> str:
@@ -43,8 +44,8 @@ async def start_pause_process(reaper: Reaper, undo: AsyncExitStack) -> str:
 
 
 async def _end(reaper: Reaper, pid: int) -> None:
-    """Kill unshare(1); the pause process is killed with it, and with that all of the namespace."""
-    reaper.send_signal(pid, signal.SIGKILL)
+    """Kill unshare(1) and the pause process, its only group, and with that all of the namespace."""
+    reaper.send_signal(pid, signal.SIGKILL, group=True)
     await reaper.wait(pid)
 
 
