@@ -5,6 +5,7 @@ Everything here blocks and is called through `run_blocking`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -50,13 +51,11 @@ class Bundle:
             raise InvalidRequest(f"{name!r} cannot be a container's id: the agent's own files lie there")
         try:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(self.path, _MODE)
-            except FileExistsError:
-                if os.path.lexists(self.config):
-                    raise AlreadyExists(f"container {name} already exists") from None
-            with open(self.config, "xb"):
-                pass
+            os.close(os.open(self.config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            raise AlreadyExists(f"container {name} already exists") from None
         except OSError as error:
             raise KernelRefused.from_oserror("making the bundle", error) from error
 

@@ -12,10 +12,12 @@ import ctypes
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.privileged.containers import Runtime, machine_state, running_runtime
 
 FLOOR = Path(__file__).parent
 
@@ -95,3 +97,17 @@ def busybox_rootfs(tmp_path: Path) -> Path:
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
     return root
+
+
+@pytest.fixture
+async def runtime(run_dir: Path, busybox_rootfs: Path) -> AsyncIterator[Runtime]:
+    """Real containers on a root filesystem of this test's own, which must leave the machine as it was."""
+    before = machine_state(ignored_below=run_dir)
+    async with running_runtime(run_dir, busybox_rootfs) as runtime:
+        descriptors = machine_state(ignored_below=run_dir)["descriptors"]
+        yield runtime
+        await runtime.teardown.aclose()
+        after = machine_state(ignored_below=run_dir)
+        assert after.pop("descriptors") - descriptors == set()
+    before.pop("descriptors")
+    assert after == before

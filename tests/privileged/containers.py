@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.containers.container import Container, ContainerPlan, RuntimePaths
+from agent.containers.container import Container, ContainerPlan, ContainerStatus, RuntimePaths
 from agent.containers.oci_spec import OciProcess, OciSpec
 from agent.containers.process import Process
 from agent.containers.streams import OutputStream
@@ -92,6 +92,7 @@ class Runtime:
         pipe_size: int = 0,
         spec: OciSpec | None = None,
         linux: dict[str, Any] | None = None,
+        launch_timeout_s: float = 10.0,
         **process: Any,
     ) -> ContainerPlan:
         """The plan of a container with an id of its own."""
@@ -103,7 +104,7 @@ class Runtime:
             spec=document,
             no_pivot=False,
             pipe_size=pipe_size,
-            launch_timeout_s=10.0,
+            launch_timeout_s=launch_timeout_s,
         )
 
 
@@ -122,6 +123,11 @@ async def running_runtime(directory: Path, rootfs: Path) -> AsyncIterator[Runtim
             yield runtime
     finally:
         reaper.stop()
+
+
+def status_of(container: Container) -> ContainerStatus:
+    """The state now; a plain attribute would be taken to stay what it was once asserted to be."""
+    return container.status
 
 
 def children() -> set[int]:
