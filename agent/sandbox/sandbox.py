@@ -128,6 +128,14 @@ class Sandbox(Generic[ContainerT]):
             raise UnknownContainer(f'container "{container_id}" not found')
         return member
 
+    def keep_storage(self, mount_point: str) -> None:
+        """Let a storage that a container uses outlive its containers: it goes with the sandbox.
+
+        A sandbox that is ending keeps nothing.
+        """
+        if self.state is not SandboxState.STOPPING and self.storages.keep(mount_point):
+            self.teardown.push_async_callback(self.storages.let_go, mount_point)
+
     def container(self, container_id: str) -> ContainerT:
         """The container. Raises UnknownContainer."""
         container = self.member(container_id).container

@@ -1,8 +1,9 @@
 """Which storages of the sandbox are attached, and how many users each has.
 
 A storage is known by its mount point: the first user attaches it, later ones only count, and with
-the last one it goes. Attaching happens outside any lock, so a slow disk holds up nobody but those
-who wait for that very mount point.
+the last one it goes. The sandbox itself can be a user too, so that a storage outlives the container
+that brought it. Attaching happens outside any lock, so a slow disk holds up nobody but those who wait
+for that very mount point.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class _Entry:
     attached: asyncio.Task[AttachedStorage]
     driver: str
     users: int = 0
+    kept: bool = False  # the sandbox is one of the users
     releasing: asyncio.Task[None] | None = None
 
 
@@ -62,6 +64,25 @@ class SharedStorages:
         except BaseException:
             await self._give_up(point, entry)
             raise
+
+    def keep(self, mount_point: str) -> bool:
+        """Make the sandbox a user of a storage that has one already; False if it is one.
+
+        To be taken back by `let_go`.
+        """
+        entry = self._entries[mount_point]
+        if entry.kept:
+            return False
+        entry.kept = True
+        entry.users += 1
+        return True
+
+    async def let_go(self, mount_point: str) -> None:
+        """End what `keep` began. Raises KernelRefused as `release` does."""
+        entry = self._entries.get(mount_point)
+        if entry is not None and entry.kept:
+            entry.kept = False
+            await self.release(mount_point)
 
     async def release(self, mount_point: str) -> None:
         """Stop being a user of the storage at `mount_point`; the last one makes it go away.

@@ -30,6 +30,7 @@ from agent.service.requests import (
     StartContainer,
 )
 from agent.service.rules import Rules
+from agent.storage.mount_points import normal_path
 
 _log = logging.getLogger("agent.service.containers")
 
@@ -57,6 +58,7 @@ async def create_container(agent: Agent, request: CreateContainer, rules: Rules)
             )
             undo_on_failure.pop_all()
             _offer_pid_namespace(agent, member, container)
+            _keep_shared_storages(agent, request)
             member.container = container
     except BaseException:
         await run_to_completion(_roll_back(agent, member))
@@ -168,6 +170,15 @@ async def _roll_back(agent: Agent, member: Member[Container]) -> None:
         )
         return
     agent.sandbox.forget(member)
+
+
+def _keep_shared_storages(agent: Agent, request: CreateContainer) -> None:
+    """Have the sandbox keep what the host wants shared. Not before the container is there: after a
+    failure nothing may stay.
+    """
+    for storage in request.storages:
+        if storage.shared:
+            agent.sandbox.keep_storage(normal_path(storage.mount_point))
 
 
 def _offer_pid_namespace(agent: Agent, member: Member[Container], container: Container) -> None:

@@ -10,6 +10,9 @@ import pytest
 from agent.errors import AlreadyExists, WrongState
 from agent.sandbox.guest_hooks import find_guest_hooks
 from agent.sandbox.sandbox import PidNamespace, Sandbox, SandboxState, UnknownContainer
+from agent.storage.handler import StorageRequest
+from agent.storage.mount_options import MountOptions
+from tests.fakes.guest import FakeGuest
 
 
 def sandbox() -> Sandbox[str]:
@@ -78,6 +81,38 @@ def test_pid_namespaces() -> None:
     assert box.choose_pid_namespace(second, shared=False, strict=True) == PidNamespace()
     box.shares_pid_namespace = True
     assert box.choose_pid_namespace(second, shared=False, strict=False) == PidNamespace("/proc/1/fd/9")
+
+
+async def attach(box: Sandbox[str], guest: FakeGuest, mount_point: str) -> None:
+    request = StorageRequest("ephemeral", "tmpfs", "tmpfs", mount_point)
+    await box.storages.acquire(
+        request, lambda: guest.mount("tmpfs", mount_point, "tmpfs", MountOptions.parse(()))
+    )
+
+
+async def test_kept_storages_go_with_the_sandbox_the_newest_first() -> None:
+    box, guest = sandbox(), FakeGuest()
+    box.begin("a", "")
+    for mount_point in ("/a", "/a/b"):
+        await attach(box, guest, mount_point)
+        box.keep_storage(mount_point)
+        box.keep_storage(mount_point)
+        await box.storages.release(mount_point)
+    assert [step.mount_point for step in guest.held] == ["/a", "/a/b"]
+    guest.log.clear()
+    await box.begin_stopping().aclose()
+    assert [line.split()[3] for line in guest.log] == ["/a/b", "/a"]
+    assert box.storages.mount_points() == []
+
+
+async def test_a_sandbox_that_is_ending_keeps_nothing() -> None:
+    box, guest = sandbox(), FakeGuest()
+    box.begin("a", "")
+    box.begin_stopping()
+    await attach(box, guest, "/a")
+    box.keep_storage("/a")
+    await box.storages.release("/a")
+    assert guest.held == []
 
 
 def test_guest_hooks_are_the_executable_files_in_order(tmp_path: Path) -> None:

@@ -193,3 +193,24 @@ async def test_a_storage_that_will_not_go_is_tried_again() -> None:
     await ledger.release_leftovers()
     assert storage.released == 1
     assert ledger.mount_points() == []
+
+
+async def test_what_the_sandbox_keeps_outlives_its_containers() -> None:
+    ledger, storage = SharedStorages(), Storage()
+    await ledger.acquire(request(), storage.attach)
+    assert ledger.keep(POINT)
+    assert not ledger.keep(POINT)
+    await ledger.release(POINT)
+    await ledger.release_leftovers()
+    assert (storage.released, ledger.mount_points()) == (0, [POINT])
+    await ledger.acquire(request(), Storage().attach)
+    assert storage.attached == 1
+    await ledger.let_go(POINT)
+    assert storage.released == 0, "a container uses it"
+    await ledger.let_go(POINT)
+    assert storage.released == 0, "the sandbox has let go already"
+    assert ledger.keep(POINT)
+    await ledger.release(POINT)
+    await ledger.let_go(POINT)
+    assert (storage.released, ledger.mount_points()) == (1, [])
+    await ledger.let_go(POINT)
