@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.devices.wait import Devices
+from agent.storage.filesystems import Filesystems
 from agent.storage.hugepages import HugePages
 from agent.storage.mounts import Mounts
 
 
 @dataclass(frozen=True, slots=True)
 class RunningGuest:
-    """This machine: its hardware, its mount table, its huge pages."""
+    """This machine: its hardware, its programs, its mount table, its huge pages."""
 
     devices: Devices
+    filesystems: Filesystems
     mounts: Mounts = field(default_factory=Mounts)
     hugepages: HugePages = field(default_factory=HugePages)

@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from agent.devices.address import DeviceAddress
-from agent.errors import Unsupported
+from agent.errors import InvalidRequest, Unsupported
 from agent.storage.mount_options import MountOptions
 
 SHARED_DIRECTORY_TAG = "kataShared"
 """The tag under which every Kata host shares the sandbox's directory."""
+
+
+CREATE_FILESYSTEM = "create_filesystem"
+ENCRYPT = "encryption_key=ephemeral"
+"""The driver options of disks (kata-containers src/agent/src/storage/block_handler.rs)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,16 @@ class GuestHugePages(Protocol):
         """
 
 
+class GuestFilesystems(Protocol):
+    """What makes filesystems in the guest (agent/storage/filesystems.py)."""
+
+    async def make_ext4(self, node: str) -> None:
+        """Make an empty ext4 for scratch space on the disk `node`; what it held is lost.
+
+        Raises Unsupported (no mkfs.ext4 in this guest), KernelRefused, DeadlineExceeded.
+        """
+
+
 class Guest(Protocol):
     """All that a storage handler knows of the machine it runs in."""
 
@@ -128,6 +143,9 @@ class Guest(Protocol):
 
     @property
     def hugepages(self) -> GuestHugePages: ...
+
+    @property
+    def filesystems(self) -> GuestFilesystems: ...
 
 
 class StackedStorage:
@@ -173,7 +191,7 @@ class StorageHandler(abc.ABC):
 
 
 class BlockStorageHandler(StorageHandler):
-    """A driver whose source is the address of a disk: find the disk, then mount it."""
+    """A driver whose source is the address of a disk: find it, make a filesystem if asked to, mount it."""
 
     @abc.abstractmethod
     def address(self, source: str) -> DeviceAddress:
@@ -182,13 +200,28 @@ class BlockStorageHandler(StorageHandler):
     async def attach(self, request: StorageRequest, guest: Guest) -> AttachedStorage:
         """Wait for the disk and mount it at the request's mount point.
 
-        Raises InvalidRequest, Unsupported, DeviceTimeout, KernelRefused.
+        Raises InvalidRequest, Unsupported, DeviceTimeout, KernelRefused, DeadlineExceeded.
         """
-        if request.driver_options:
-            raise Unsupported(f"{request.driver}: driver options {', '.join(request.driver_options)}")
+        creates_filesystem = _creates_filesystem(request)
         MountOptions.parse(request.options)  # refused before the wait, not after
         node = await guest.devices.block_node(self.address(request.source))
+        if creates_filesystem:
+            await guest.filesystems.make_ext4(node)
         return await self.mount(node, request, guest)
+
+
+def _creates_filesystem(request: StorageRequest) -> bool:
+    """Whether the driver options ask for a new filesystem. Raises InvalidRequest, Unsupported."""
+    if unknown := set(request.driver_options) - {CREATE_FILESYSTEM, ENCRYPT}:
+        raise Unsupported(f"{request.driver}: unknown driver options {', '.join(sorted(unknown))}")
+    creates = CREATE_FILESYSTEM in request.driver_options
+    if ENCRYPT in request.driver_options:
+        if not creates:
+            raise InvalidRequest(f"{ENCRYPT} requires {CREATE_FILESYSTEM} for block storage")
+        raise Unsupported(f"{request.driver}: {ENCRYPT} is not available: this agent encrypts no disks")
+    if creates and request.fstype != "ext4":
+        raise Unsupported(f"creating filesystem {request.fstype} for block storage is unsupported")
+    return creates
 
 
 class SharedFilesystemHandler(StorageHandler):

@@ -27,7 +27,7 @@ class Step:
 
 @dataclass
 class FakeGuest:
-    """Devices, mounts and huge pages in one; `log` has every step, `held` what is still taken."""
+    """Devices, mounts, huge pages and mkfs in one; `log` has every step, `held` what is still taken."""
 
     refuse: Sequence[str] = ()
     """Beginnings of the log lines at which the step fails."""
@@ -46,6 +46,10 @@ class FakeGuest:
 
     @property
     def hugepages(self) -> FakeGuest:
+        return self
+
+    @property
+    def filesystems(self) -> FakeGuest:
         return self
 
     async def block_node(self, address: DeviceAddress) -> str:
@@ -69,6 +73,9 @@ class FakeGuest:
 
     async def reserve(self, page_size_bytes: int, count: int) -> Step:
         return self._take(f"reserve {count} of {page_size_bytes}", "")
+
+    async def make_ext4(self, node: str) -> None:
+        self._note(f"mkfs.ext4 {node}", KernelRefused)
 
     def _take(self, what: str, mount_point: str) -> Step:
         self._note(what, KernelRefused)

@@ -11,62 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.devices.wait import Devices
 from agent.errors import AgentError, DeviceTimeout, InvalidRequest, KernelRefused
 from agent.linux.mount import mount, umount
-from agent.linux.mountinfo import MountEntry, read_mountinfo
-from agent.sandbox.shared_storages import SharedStorages
-from agent.storage.apply import attach_storages
-from agent.storage.guest import RunningGuest
-from agent.storage.handler import FsGroup, StorageRequest
+from agent.storage.handler import FsGroup
 from agent.storage.mount_options import MountOptions
-from agent.storage.mount_points import MountPoints
-from agent.storage.mounts import Mounts
-from agent.storage.registry import HandlerRegistry
 from tests.fakes.disks import loop_device, make_image
-
-REGISTRY = HandlerRegistry()
-
-
-class Kata:
-    """A guest whose allowed root is a directory of this test, and what can be seen there."""
-
-    def __init__(self, root: Path, devices: Devices) -> None:
-        self.root = root
-        self.guest = RunningGuest(devices, Mounts(MountPoints([str(root)])))
-        self.mounts = self.guest.mounts
-        self.ledger = SharedStorages()
-
-    async def attach(self, stack: contextlib.AsyncExitStack, *requests: StorageRequest) -> list[str]:
-        return await attach_storages(
-            requests, guest=self.guest, registry=REGISTRY, ledger=self.ledger, stack=stack
-        )
-
-    def request(self, driver: str, source: str, fstype: str, place: str, *options: str) -> StorageRequest:
-        return StorageRequest(driver, source, fstype, f"{self.root}/{place}", options)
-
-    def tmpfs(self, place: str, *options: str) -> StorageRequest:
-        return self.request("ephemeral", "tmpfs", "tmpfs", place, *options)
-
-    def state(self) -> tuple[list[MountEntry], list[Path]]:
-        """All that must be as it was: the mount table and the tree below the root."""
-        return read_mountinfo(), sorted(self.root.rglob("*"))
-
-    def entry(self, place: str) -> MountEntry:
-        """The topmost mount at `place`."""
-        return [entry for entry in read_mountinfo() if entry.mount_point == f"{self.root}/{place}"][-1]
+from tests.privileged.storages import Kata, guest_below
 
 
 @pytest.fixture
 async def kata(run_dir: Path) -> AsyncIterator[Kata]:
-    devices = Devices(hotplug_timeout_s=0.1)
-    root = run_dir / "kata"
-    root.mkdir()
-    kata = Kata(root, devices)
-    before = kata.state()
-    yield kata
-    await devices.stop()
-    assert kata.state() == before
+    async with guest_below(run_dir) as kata:
+        yield kata
 
 
 @pytest.fixture

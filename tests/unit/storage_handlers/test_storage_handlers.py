@@ -83,10 +83,51 @@ async def test_bad_options_are_refused_before_the_wait() -> None:
     assert guest.log == []
 
 
-async def test_driver_options_are_not_silently_ignored() -> None:
-    request = StorageRequest("blk", "02", "ext4", POINT, (), ("create_filesystem",))
-    with pytest.raises(Unsupported, match="create_filesystem"):
-        await VirtioBlkPci().attach(request, FakeGuest())
+@pytest.mark.parametrize(("handler", "source", "address", "node"), BLOCK_DRIVERS)
+async def test_a_filesystem_is_made_before_the_mount(
+    handler: StorageHandler, source: str, address: str, node: str
+) -> None:
+    request = StorageRequest("driver", source, "ext4", POINT, driver_options=("create_filesystem",))
+    guest = FakeGuest()
+    await handler.attach(request, guest)
+    assert guest.log == [f"wait {address}", f"mkfs.ext4 {node}", f"mount {node} {POINT} ext4 0 ''"]
+    guest = FakeGuest(refuse=["mkfs"])
+    with pytest.raises(KernelRefused, match=r"mkfs\.ext4"):
+        await handler.attach(request, guest)
+    assert guest.held == []
+
+
+@pytest.mark.parametrize(
+    ("fstype", "options", "error", "text"),
+    [
+        (
+            "xfs",
+            ("create_filesystem",),
+            Unsupported,
+            "creating filesystem xfs for block storage is unsupported",
+        ),
+        (
+            "ext4",
+            ("create_filesystem", "encryption_key=ephemeral"),
+            Unsupported,
+            "this agent encrypts no disks",
+        ),
+        (
+            "ext4",
+            ("encryption_key=ephemeral",),
+            InvalidRequest,
+            "encryption_key=ephemeral requires create_filesystem for block storage",
+        ),
+        ("ext4", ("create_filesystem", "zeroed"), Unsupported, "blk: unknown driver options zeroed"),
+    ],
+)
+async def test_driver_options_that_cannot_be_honoured_are_refused(
+    fstype: str, options: tuple[str, ...], error: type[AgentError], text: str
+) -> None:
+    guest = FakeGuest()
+    with pytest.raises(error, match=text):
+        await VirtioBlkPci().attach(StorageRequest("blk", "02", fstype, POINT, (), options), guest)
+    assert guest.log == []
 
 
 @pytest.mark.parametrize(("handler", "fstype"), [(Plan9(), "9p"), (VirtioFs(), "virtiofs")])
