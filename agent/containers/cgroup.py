@@ -45,6 +45,7 @@ class Cgroup:
         self._path = path
         self._root = root
         self._parents: list[str] = []
+        self._is_ours = False
 
     def reserve(self) -> None:
         """Note which of the directories above are missing, before crun makes them.
@@ -59,13 +60,16 @@ class Cgroup:
             self._parents = list(self._directories_above())
             _users.update(self._parents)
             _made.update(parent for parent in self._parents if not os.path.isdir(parent))
+        self._is_ours = True
 
     def remove_leftovers(self) -> None:
         """Remove what is left of the container's cgroup, and of the directories made for it.
 
-        Processes still in there are killed. Safe to call twice. Raises OSError (EBUSY: it cannot be
-        emptied).
+        Processes still in there are killed. Does nothing before `reserve` has found the place free, and
+        is safe to call twice. Raises OSError (EBUSY: it cannot be emptied).
         """
+        if not self._is_ours:
+            return
         for hierarchy in self._hierarchies():
             _remove(hierarchy + self._path)
         with _lock:

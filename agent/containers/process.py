@@ -95,13 +95,14 @@ class Process:
         self._streams.close()
 
     async def _follow(self) -> None:
-        code = await self._reaper.wait(self.pid)
-        # First what lies in the pipes, then the news: a reader that hears it finds all of it there.
-        self.stdin.process_exited()
-        self.stdout.process_exited()
-        self.stderr.process_exited()
-        self.exit_code = code
-        self.exited.set()
+        self.exit_code = await self._reaper.wait(self.pid)
+        try:
+            # First what lies in the pipes, then the news: a reader that hears it finds all of it there.
+            self.stdin.process_exited()
+            self.stdout.process_exited()
+            self.stderr.process_exited()
+        finally:
+            self.exited.set()
 
 
 RuntimeCall = Callable[[Stdio], Awaitable[Completed]]

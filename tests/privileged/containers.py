@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator
@@ -134,6 +135,22 @@ def children() -> set[int]:
     """The pids of this process's children, zombies among them."""
     tasks = Path("/proc/self/task").iterdir()
     return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+async def until_gone(pids: set[int], timeout_s: float = 10.0) -> None:
+    """Wait for processes to exit: what crun had begun when it was killed notices it a moment later."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        exited = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, exited.set)
+        try:
+            await asyncio.wait_for(exited.wait(), timeout_s)
+        finally:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
 
 
 def machine_state(*, ignored_below: Path) -> dict[str, set[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.containers.container import Container
+from agent.containers.container import Container, ContainerStatus
 from agent.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -18,11 +18,14 @@ from agent.errors import (
     NotFound,
 )
 from tests.privileged.containers import (
+    CONTAINER_PREFIX,
     Runtime,
     children,
     everything,
     oci_process,
     oci_spec,
+    status_of,
+    until_gone,
 )
 
 # The soak test runs them with 400.
@@ -87,6 +90,7 @@ async def test_a_creation_that_takes_too_long_leaves_nothing(runtime: Runtime, a
     except DeadlineExceeded as error:
         assert "crun did not finish" in str(error)  # noqa: PT017 - a quick machine may be in time
     await asyncio.wait_for(runtime.teardown.aclose(), 30)
+    await until_gone(children())
 
 
 async def test_a_cancelled_creation_leaves_nothing(runtime: Runtime) -> None:
@@ -211,3 +215,33 @@ async def test_devices_are_denied_by_default(runtime: Runtime) -> None:
     code, _, errors = await runtime.output_of((await runtime.run("sh", "-c", script)).init)
     assert code == 1
     assert b"Operation not permitted" in errors
+
+
+async def test_finished_execs_that_everybody_is_done_with_are_forgotten_in_the_end(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.containers.container._REMEMBERED_EXECS", 2)
+    container = await runtime.run("sleep", "1000")
+    unread = await container.execute("unread", oci_process("echo", "kept"), 0)
+    await unread.wait()
+    for number in range(5):
+        process = await container.execute(f"e{number}", oci_process("true"), 0)
+        assert await runtime.output_of(process) == (0, b"", b"")
+    for number in (0, 1):
+        with pytest.raises(NotFound):
+            container.process(f"e{number}")
+    assert container.process("e4") is process
+    assert await everything(container.process("unread").stdout) == b"kept\n"
+
+
+async def test_a_cgroup_in_which_somebody_else_runs(runtime: Runtime) -> None:
+    other = await runtime.run("sleep", "1000", linux={"cgroupsPath": f"/{CONTAINER_PREFIX}other"})
+    with pytest.raises(AlreadyExists, match="processes of somebody else"):
+        await Container.create(
+            runtime.plan("true", linux={"cgroupsPath": f"/{CONTAINER_PREFIX}other"}),
+            paths=runtime.paths,
+            reaper=runtime.reaper,
+            stack=(stack := AsyncExitStack()),
+        )
+    await stack.aclose()
+    assert status_of(other) is ContainerStatus.RUNNING

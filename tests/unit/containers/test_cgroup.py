@@ -88,8 +88,12 @@ def test_a_machine_without_cgroups(tmp_path: Path) -> None:
 def test_somebody_else_s_cgroup_is_left_alone(v1: Path) -> None:
     (v1 / "memory/system.slice/sub").mkdir(parents=True)
     (v1 / "memory/system.slice/sub/cgroup.procs").write_text(f"{os.getpid()}\n")
+    cgroup = Cgroup("/system.slice", str(v1))
+    before = left(v1)
     with pytest.raises(AlreadyExists, match=r"run in the cgroup '/system\.slice'"):
-        Cgroup("/system.slice", str(v1)).reserve()
+        cgroup.reserve()
+    cgroup.remove_leftovers()  # and this test's process is still alive
+    assert left(v1) == before
     with pytest.raises(InvalidRequest, match="root cgroup"):
         Cgroup("/", str(v1))
 
