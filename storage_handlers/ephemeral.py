@@ -8,7 +8,6 @@ Facts: docs/storage-drivers.md, section ephemeral.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import stat
 
@@ -47,12 +46,11 @@ class Ephemeral(StorageHandler):
             )
         numbers = f"pagesize={page_size_bytes},size={size_bytes}"  # the kernel knows no "1Gi"
         options = (*without(request.options, "pagesize", "size"), numbers)
-        async with contextlib.AsyncExitStack() as undo:
-            pages = await guest.hugepages.reserve(page_size_bytes, size_bytes // page_size_bytes)
-            undo.push_async_callback(pages.release)
-            mounted = await self.mount(request.source, dataclasses.replace(request, options=options), guest)
-            undo.push_async_callback(mounted.release)
-            return StackedStorage(mounted.mount_point, undo.pop_all())
+        async with StackedStorage(request.mount_point) as storage:
+            storage.add(await guest.hugepages.reserve(page_size_bytes, size_bytes // page_size_bytes))
+            request = dataclasses.replace(request, options=options)
+            storage.add(await self.mount(request.source, request, guest))
+            return storage
 
 
 def _with_group(request: StorageRequest, default_mode: int) -> StorageRequest:

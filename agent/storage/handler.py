@@ -7,10 +7,11 @@ that knows how to undo it. docs/storage-drivers.md has a worked example.
 from __future__ import annotations
 
 import abc
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 from agent.devices.address import DeviceAddress
 from agent.errors import InvalidRequest, Unsupported
@@ -149,15 +150,37 @@ class Guest(Protocol):
 
 
 class StackedStorage:
-    """A storage that took several steps; releasing it undoes them in reverse, past one that fails."""
+    """A storage that takes several steps, each of which stands on those before it.
 
-    def __init__(self, mount_point: str, steps: contextlib.AsyncExitStack) -> None:
+    A `with` block around the steps undoes them if it fails.
+    """
+
+    def __init__(self, mount_point: str) -> None:
         self.mount_point = mount_point
-        self._steps = steps
+        self._steps: list[Releasable] = []
+        self._lock = asyncio.Lock()
+
+    def add(self, step: Releasable) -> None:
+        """Have `step` released before all steps so far."""
+        self._steps.append(step)
 
     async def release(self) -> None:
-        """Undo the steps. Raises the error of the step that failed last."""
-        await self._steps.aclose()
+        """Undo the steps, the newest first.
+
+        One that fails stays, with those that it stands on, for the next call: while an overlay is
+        mounted its directories must not be emptied. Raises KernelRefused.
+        """
+        async with self._lock:
+            while self._steps:
+                await self._steps[-1].release()
+                self._steps.pop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            await self.release()
 
 
 class StorageHandler(abc.ABC):
