@@ -114,17 +114,8 @@ async def run(
                 pass_fds=pass_fds,
                 oom_score_adjust=oom_score_adjust,
             )
-        try:
-            async with asyncio.timeout(timeout_s):
-                returncode = await reaper.wait(pid)
-        except TimeoutError:
-            await _end(reaper, pid)
-            raise DeadlineExceeded(f"{argv[0]} did not finish within {timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            await _end(reaper, pid)
-            raise
         return Completed(
-            returncode,
+            await _finished(reaper, pid, argv[0], timeout_s),
             _content(child_stdout) if stdout is None else b"",
             _content(child_stderr) if stderr is None else b"",
         )
@@ -145,6 +136,19 @@ def _oom_score_adjusted(value: int | None) -> Iterator[None]:
         yield
     finally:
         _OOM_SCORE_ADJUST.write_text(str(own))
+
+
+async def _finished(reaper: Reaper, pid: int, name: str, timeout_s: float) -> int:
+    """The exit code of the command, which is killed if nobody waits for it any longer."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await reaper.wait(pid)
+    except TimeoutError:
+        await _end(reaper, pid)
+        raise DeadlineExceeded(f"{name} did not finish within {timeout_s:g} s") from None
+    except asyncio.CancelledError:
+        await _end(reaper, pid)
+        raise
 
 
 async def _end(reaper: Reaper, pid: int) -> None:
