@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from host.addresses import Address, parse_address
 from host.channel import AgentCallError, Channel
+from host.heap import keep_freed_memory
 from host.ttrpc_channel import TtrpcChannel
 from protos import kata1, kata2
 
@@ -98,6 +99,7 @@ async def connect(address: str, *, wire: Wire, timeout_s: float) -> AgentClient:
     waiting does not cure).
     """
     place = parse_address(address)
+    keep_freed_memory()
     try:
         async with asyncio.timeout(timeout_s):
             connection = await _dial(place, timeout_s)

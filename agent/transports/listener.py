@@ -14,6 +14,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from agent.linux.blocking import run_blocking
+from agent.linux.heap import keep_freed_memory
 from agent.linux.vsock import is_from_host
 from agent.transports.dispatch import Dispatcher
 from agent.transports.listen_address import (
@@ -74,6 +75,7 @@ class Listener:
     async def start(self) -> None:
         """Listen. Raises KernelRefused if the address cannot be had."""
         self._loop = asyncio.get_running_loop()
+        keep_freed_memory()
         self._socket = open_listener(self._address)
         self._loop.add_reader(self._socket, self._accept)
 
