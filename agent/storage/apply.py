@@ -36,8 +36,11 @@ async def attach_storages(
     registry: HandlerRegistry,
     ledger: StorageLedger,
     stack: contextlib.AsyncExitStack,
+    bundle: str = "",
 ) -> list[str]:
     """Attach `requests` in order; their mount points, normalised, in the same order.
+
+    `bundle` is the directory of the container that they are for; none, if they are the sandbox's.
 
     Every driver and mount point is checked before anything changes. If one storage fails, those
     before it are released in reverse and the failure is raised; on success, closing `stack`
@@ -45,7 +48,7 @@ async def attach_storages(
 
     Raises InvalidRequest, Unsupported, DeviceTimeout, LimitReached, KernelRefused.
     """
-    plan = [_checked(request, registry) for request in requests]
+    plan = [_checked(dataclasses.replace(request, bundle=bundle), registry) for request in requests]
     async with contextlib.AsyncExitStack() as attached:
         for request, handler in plan:
             attach = functools.partial(handler.attach, request, guest)

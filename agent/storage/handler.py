@@ -38,7 +38,8 @@ class FsGroup:
 class StorageRequest:
     """One storage as the host asks for it; the fields are those of `Storage` on the wire.
 
-    `driver` selects the handler; `fstype` is what goes to mount(2): they are independent.
+    `driver` selects the handler; `fstype` is what goes to mount(2): they are independent. `bundle` is
+    the agent's own addition: the directory of the container that asks, empty if the sandbox does.
     """
 
     driver: str
@@ -49,6 +50,7 @@ class StorageRequest:
     driver_options: tuple[str, ...] = ()
     fs_group: FsGroup | None = None
     shared: bool = False
+    bundle: str = ""
 
 
 class AttachedStorage(Protocol):
@@ -91,11 +93,14 @@ class GuestMounts(Protocol):
     async def adopt(self, mount_point: str) -> AttachedStorage | None:
         """What is mounted at `mount_point` already, if anything is; releasing it does nothing."""
 
-    async def make_directory(self, path: str, *, mode: int, gid: int | None = None) -> AttachedStorage:
-        """Make a plain directory with exactly `mode` (and group), without a mount.
+    async def make_directory(
+        self, path: str, *, mode: int | None = None, gid: int | None = None
+    ) -> AttachedStorage:
+        """Make a plain directory with exactly `mode` and group, without a mount.
 
-        Released, it is removed with what lies in it, never across a mount and never through a link;
-        one that was there before gets its owner and mode back instead.
+        Without a mode it gets 0755 if it is made, else the one it has. Released, it is removed with
+        what lies in it, never across a mount and never through a link; one that was there before gets
+        its owner and mode back instead.
         """
 
     async def give_to_group(self, mount_point: str, group: FsGroup, *, read_only: bool) -> None:

@@ -55,7 +55,9 @@ class Mounts:
             return _Attachment(place.path, [])
         return None
 
-    async def make_directory(self, path: str, *, mode: int, gid: int | None = None) -> AttachedStorage:
+    async def make_directory(
+        self, path: str, *, mode: int | None = None, gid: int | None = None
+    ) -> AttachedStorage:
         """Make a plain directory; see GuestMounts.make_directory."""
         return await run_blocking(self._make_directory, path, mode, gid, undo=_Attachment.undo)
 
@@ -114,7 +116,7 @@ class Mounts:
                     remount_bind(fd_path(root), own, options.clear)
             return attachment
 
-    def _make_directory(self, path: str, mode: int, gid: int | None) -> _Attachment:
+    def _make_directory(self, path: str, mode: int | None, gid: int | None) -> _Attachment:
         with self._new_place(path, "directory") as attachment:
             place = attachment.place
             with place.open() as directory, _refusals("making directory", None, path):
@@ -122,11 +124,12 @@ class Mounts:
                 before = os.stat(target)
                 if place.made:
                     attachment.guard(lambda: _remove_contents(place))
-                else:
+                elif (mode, gid) != (None, None):
                     attachment.guard(lambda: _restore_owner(place, before))
                 if gid is not None:
                     os.chown(target, -1, gid)
-                os.chmod(target, mode)  # after chown, which clears setgid; and free of the umask
+                if mode is not None:
+                    os.chmod(target, mode)  # after chown, which clears setgid; and free of the umask
             return attachment
 
     @contextlib.contextmanager
@@ -233,13 +236,17 @@ def _real_source(source: str) -> str:
         raise InvalidRequest(f"Could not resolve symlink for source {source}: {error}") from error
 
 
+# A directory that is gone needs no undo: its container's bundle goes first, with all that lies in it.
+_gone_is_done = contextlib.suppress(FileNotFoundError)
+
+
 def _remove_contents(place: Place) -> None:
-    with _refusals("removing", None, place.path), place.open_parent() as parent:
+    with _refusals("removing", None, place.path), _gone_is_done, place.open_parent() as parent:
         remove_tree_at(parent, place.names[-1])
 
 
 def _restore_owner(place: Place, before: os.stat_result) -> None:
-    with _refusals("restoring", None, place.path), place.open() as directory:
+    with _refusals("restoring", None, place.path), _gone_is_done, place.open() as directory:
         os.chown(fd_path(directory), before.st_uid, before.st_gid)
         os.chmod(fd_path(directory), stat.S_IMODE(before.st_mode))
 

@@ -24,8 +24,10 @@ GOOD_REQUESTS = {
     "blk-ccw": ("0.0.0002", "ext4", ()),
     "mmioblk": ("/dev/vdb", "ext4", ()),
     "scsi": ("0:1", "ext4", ()),
+    "nvdimm": ("/dev/pmem1", "ext4", ("dax",)),
     "ephemeral": ("nodev", "hugetlbfs", ("pagesize=2097152,size=2097152",)),
     "local": ("local", "local", ("mode=0700",)),
+    "overlayfs": ("overlay", "overlay", ("io.katacontainers.fs-opt.overlay-rw", "lowerdir=/layer")),
 }
 
 ALLOWED_IMPORTS = (
@@ -39,7 +41,15 @@ ALLOWED_IMPORTS = (
 
 def good_request(driver: str, fs_group: FsGroup | None = None) -> StorageRequest:
     source, fstype, options = GOOD_REQUESTS[driver]
-    return StorageRequest(driver, source, fstype, "/run/kata-containers/x", options, fs_group=fs_group)
+    return StorageRequest(
+        driver,
+        source,
+        fstype,
+        "/run/kata-containers/x",
+        options,
+        fs_group=fs_group,
+        bundle="/run/kata-containers/c",
+    )
 
 
 def test_every_driver_of_this_project_is_registered() -> None:

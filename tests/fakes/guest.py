@@ -65,8 +65,10 @@ class FakeGuest:
     async def adopt(self, mount_point: str) -> AttachedStorage | None:
         return Step(self, "nothing", mount_point) if mount_point in self.mounted else None
 
-    async def make_directory(self, path: str, *, mode: int, gid: int | None = None) -> AttachedStorage:
-        return self._take(f"mkdir {path} {mode:04o} {gid}", path)
+    async def make_directory(
+        self, path: str, *, mode: int | None = None, gid: int | None = None
+    ) -> AttachedStorage:
+        return self._take(f"mkdir {path} {'any' if mode is None else f'{mode:04o}'} {gid}", path)
 
     async def give_to_group(self, mount_point: str, group: FsGroup, *, read_only: bool) -> None:
         self._note(f"chgrp {mount_point} {group.group_id} {'ro' if read_only else 'rw'}", KernelRefused)

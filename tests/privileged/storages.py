@@ -30,10 +30,12 @@ class Kata:
         self.mounts = self.guest.mounts
         self.ledger = SharedStorages()
 
-    async def attach(self, stack: contextlib.AsyncExitStack, *requests: StorageRequest) -> list[str]:
+    async def attach(
+        self, stack: contextlib.AsyncExitStack, *requests: StorageRequest, bundle: str = ""
+    ) -> list[str]:
         """Attach all `requests`; closing `stack` releases them."""
         return await attach_storages(
-            requests, guest=self.guest, registry=REGISTRY, ledger=self.ledger, stack=stack
+            requests, guest=self.guest, registry=REGISTRY, ledger=self.ledger, stack=stack, bundle=bundle
         )
 
     def request(self, driver: str, source: str, fstype: str, place: str, *options: str) -> StorageRequest:

@@ -11,6 +11,7 @@ from storage_handlers.blk_ccw import VirtioBlkCcw
 from storage_handlers.ephemeral import Ephemeral
 from storage_handlers.local import Local
 from storage_handlers.mmioblk import VirtioBlkMmio
+from storage_handlers.nvdimm import Nvdimm
 from storage_handlers.plan9 import Plan9
 from storage_handlers.scsi import Scsi
 from storage_handlers.virtio_fs import VirtioFs
@@ -24,6 +25,7 @@ BLOCK_DRIVERS = [
     (VirtioBlkCcw(), "0.0.2", "0.0.0002", "/dev/disk-of-0.0.0002"),
     (VirtioBlkMmio(), "/dev/vdb", "/dev/vdb", "/dev/disk-of-vdb"),
     (Scsi(), "0:3", "0:3", "/dev/disk-of-0:3"),
+    (Nvdimm(), "/dev/pmem1", "/dev/pmem1", "/dev/disk-of-pmem1"),
 ]
 
 
@@ -67,6 +69,8 @@ async def test_a_disk_goes_to_its_group(
         (VirtioBlkCcw(), "1.0.0000"),
         (VirtioBlkMmio(), "vdb"),
         (Scsi(), "0"),
+        (Nvdimm(), "/dev/vdb"),
+        (Nvdimm(), "pmem1"),
     ],
 )
 async def test_a_bad_address_is_refused_before_anything_happens(handler: StorageHandler, source: str) -> None:
