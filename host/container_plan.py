@@ -16,11 +16,13 @@ from host.vm.disks import Disk
 
 CONSOLE_PORT = 1026  # where `kata-runtime exec` looks for the debug console
 ROOT_DISK = "rootfs"
+# Of the pipes behind stdout and stderr: one ReadStdout then brings up to a MiB, not 64 KiB.
+PIPE_BYTES = 1024 * 1024
 
 
 def vm_config(sandbox: Sandbox, options: RunOptions, rootfs: PreparedRootfs, share: SharedPath) -> VmConfig:
     """The machine for a run. Raises InvalidInput for figures that cannot make one."""
-    words = [f"agent.log={options.log_level}"]
+    words = [f"agent.log={options.log_level}", f"agent.container_pipe_size={PIPE_BYTES}"]
     if options.debug_console:
         words += ["agent.debug_console", f"agent.debug_console_vport={CONSOLE_PORT}"]
     return VmConfig(

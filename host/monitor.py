@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from dataclasses import replace
@@ -211,6 +212,7 @@ def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("qemu").setLevel(logging.WARNING)  # at debug it tells every byte of QMP
+    tempfile.tempdir = str(directory)  # whatever we leave there goes with the sandbox
     enter_private_mounts()
     asyncio.run(_serve(sandbox, socket.socket(fileno=client_fd)))
 

@@ -31,10 +31,11 @@ from host.container_plan import (
 from host.create_container import CreatedContainer, create_container
 from host.create_container import Sandbox as ContainerSandbox
 from host.create_sandbox import create_sandbox_request
+from host.errors import HostError
 from host.process_identity import ProcessIdentity
 from host.process_io import OutputSink
 from host.rootfs import PreparedRootfs, prepare_rootfs, release_rootfs
-from host.run_options import Network, RunOptions
+from host.run_options import Network, RunOptions, Wire
 from host.running_container import RunningContainer
 from host.share import SharedPath, remove_shared_path, setup_shared_path
 from host.state import Sandbox
@@ -51,6 +52,9 @@ T = TypeVar("T")
 BOOT_TIMEOUT_S = 180.0
 # Kata's deadline for a call is 60 s; before the plug is pulled nobody waits that long.
 FAREWELL_TIMEOUT_S = 10.0
+# Between two attempts to reach an agent. Its gRPC half takes 1.5 s to load under emulation, several
+# times that on a busy machine (measured).
+SILENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +136,9 @@ class SandboxRun:
         """Everything that needs the agent."""
         options = self._options
         async with AsyncExitStack() as undo:
-            client = await connect(vm.agent_address, wire=options.wire.value, timeout_s=BOOT_TIMEOUT_S)
+            client = await reach_agent(vm, options.wire)
             undo.push_async_callback(client.close)
             agent = _Agent(vm, client)
-            await agent.call("Check", client.messages.CheckRequest(), timeout_s=BOOT_TIMEOUT_S)
             self._observer.step("Creating the container")
             await self._make_sandbox(agent, undo)
             await self._make_container(agent, rootfs, share, undo)
@@ -188,6 +191,34 @@ class SandboxRun:
     async def _release_container(self) -> None:
         if self._created:
             await self._created.release()
+
+
+async def reach_agent(vm: Vm, wire: Wire) -> AgentClient:
+    """A connection on which the agent of a booting VM has answered.
+
+    The vsock daemon may take a connection while the guest has nobody to accept it, and then never
+    carries a byte (seen once in some twenty boots), so one that stays silent is given up for another.
+    Raises HostError when the time for a boot is over.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + BOOT_TIMEOUT_S
+    while True:
+        try:
+            async with asyncio.timeout_at(min(end, loop.time() + SILENCE_S)):
+                client = await connect(vm.agent_address, wire=wire.value, timeout_s=BOOT_TIMEOUT_S)
+                try:
+                    await client.call("Check", client.messages.CheckRequest(), timeout_s=BOOT_TIMEOUT_S)
+                except BaseException:
+                    await client.close()
+                    raise
+                return client
+        except (TimeoutError, ConnectionError) as error:
+            logger.info("no answer from the agent yet: %s", error or f"silence for {SILENCE_S:g} s")
+            if loop.time() >= end:
+                raise HostError(
+                    f"the agent has not answered within {BOOT_TIMEOUT_S:g} s of the start of its VM",
+                    f"the guest's console says:\n{vm.console_tail()}",
+                ) from error
 
 
 @dataclass(frozen=True, slots=True)
