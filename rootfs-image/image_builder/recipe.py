@@ -61,6 +61,7 @@ def load_recipe(project: Path, *, init_system: InitSystem = "agent") -> Recipe:
         metadata = tomllib.loads((project / "pyproject.toml").read_text())
         if init_system == "systemd":
             packages += parse_list((directory / "packages-systemd.txt").read_text())
+            removals += parse_removals((directory / "trim-systemd.toml").read_text())
     except FileNotFoundError as error:
         raise ImageBuildError(
             f"{error.filename} is missing", hint="an image is built from a checkout of the project"

@@ -38,6 +38,8 @@ def assemble_root(recipe: Recipe, root: Path, *, debian: Path, site: Path, modul
     copy_tree(debian, root)
     _make_accounts(root)
     _make_links(root)
+    if recipe.init_system == "agent":
+        _link(root / "usr/sbin/init", "../bin/kata-agent")
     _link_busybox(root)
     copy_tree(site, root / SITE)
     _replace_overlays(root, recipe.overlays)
@@ -59,7 +61,6 @@ def _make_accounts(root: Path) -> None:
 def _make_links(root: Path) -> None:
     for name, target in _ALTERNATIVES.items():
         _link(root / name, target)
-    _link(root / "usr/sbin/init", "../bin/kata-agent")
     _link(root / "init", "usr/sbin/init")  # where the kernel looks in an initrd
     _link(root / "var/run", "/run")
     _link(root / "var/lock", "/run/lock")
