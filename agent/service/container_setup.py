@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from agent.containers import oci_spec
@@ -70,6 +71,7 @@ async def prepare(
         registry=agent.registry,
         ledger=agent.sandbox.storages,
         stack=member.teardown,
+        bundle=f"{agent.runtime_paths.bundles}/{request.container_id}",
     )
     for major, minor in guest_root_devices():
         oci_spec.deny_root_device(spec, major, minor)
@@ -159,7 +161,7 @@ async def _set_net_sysctls(spec: OciSpec, undo: AsyncExitStack) -> None:
     for name, value in oci_spec.move_net_sysctls(spec).items():
         path = Path("/proc/sys", name.replace(".", "/"))
         try:
-            old = await run_blocking(_exchange, path, value)
+            old = await run_blocking(_exchange, path, value, undo=partial(_exchange, path))
         except OSError as error:
             raise KernelRefused.from_oserror(f"sysctl {name}={value}", error) from error
         undo.push_async_callback(run_blocking, _exchange, path, old)

@@ -42,7 +42,6 @@ RULES = Rules(
     write_after_close_is_dropped=True,
     refuses_pid_namespace=True,
     shared_pid_namespace_must_exist=False,
-    has_pause_process=True,
     destroy_shuts_down=False,
     network_replaces=True,
     unknown_service_is_invalid=False,

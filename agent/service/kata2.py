@@ -43,9 +43,6 @@ RULES = Rules(
     write_after_close_is_dropped=False,
     refuses_pid_namespace=False,
     shared_pid_namespace_must_exist=True,
-    # The reference agent ignores CreateSandbox.sandbox_pidns. Its host never sets it without a pause
-    # container of its own, to which ours makes no difference; a host without one is given its wish.
-    has_pause_process=True,
     destroy_shuts_down=True,
     network_replaces=False,
     unknown_service_is_invalid=True,

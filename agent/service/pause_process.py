@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from agent.errors import KernelRefused
 from agent.linux.blocking import run_blocking
-from agent.processes.reaper import Reaper
+from agent.processes.reaper import Launch, Reaper
 from agent.processes.spawn import spawn
 
 # What `trap ''` ignores stays ignored over exec. The line on stdout says that the namespace lives.
@@ -26,31 +27,47 @@ async def start_pause_process(reaper: Reaper, undo: AsyncExitStack) -> str:
 
     Raises LaunchFailed (there is no unshare(1)), KernelRefused.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with reaper.launch() as launch:
+        parent, ready = _spawn(launch)
+    undo.push_async_callback(_end, reaper, parent)
     try:
-        with open(os.devnull, "r+b", buffering=0) as null, reaper.launch() as launch:
-            pid = spawn(launch, _ARGV, stdin=null.fileno(), stdout=writer, stderr=null.fileno())
-        undo.push_async_callback(_end, reaper, pid)
-    finally:
-        os.close(writer)
         # The shell writes or, if there is none, its end of the pipe is closed: either ends the read.
-        ready = await run_blocking(_read_and_close, reader)
-    if not ready:
-        raise KernelRefused("no pid namespace for the sandbox: unshare(1) failed")
+        if not await run_blocking(os.read, ready, 1):
+            raise KernelRefused("no pid namespace for the sandbox: unshare(1) failed")
+    finally:
+        os.close(ready)
     # Kept open: a pid may come to mean another process, an open namespace may not.
-    namespace = os.open(f"/proc/{pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    namespace = os.open(f"/proc/{parent}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
     undo.callback(os.close, namespace)
     return f"/proc/{os.getpid()}/fd/{namespace}"
 
 
-async def _end(reaper: Reaper, pid: int) -> None:
-    """Kill unshare(1) and the pause process, its only group, and with that all of the namespace."""
-    reaper.send_signal(pid, signal.SIGKILL, group=True)
-    await reaper.wait(pid)
-
-
-def _read_and_close(descriptor: int) -> bytes:
+def _spawn(launch: Launch) -> tuple[int, int]:
+    """Start unshare(1); its pid, and the pipe on which the pause process says that it runs."""
+    ready, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        return os.read(descriptor, 1)
+        with open(os.devnull, "r+b", buffering=0) as null:
+            pid = spawn(launch, _ARGV, stdin=null.fileno(), stdout=writer, stderr=null.fileno())
+    except BaseException:
+        os.close(ready)
+        raise
     finally:
-        os.close(descriptor)
+        os.close(writer)
+    return pid, ready
+
+
+async def _end(reaper: Reaper, parent: int) -> None:
+    """End unshare(1), which only waits, and then the pause process, and with it all of the namespace.
+
+    In this order: once its parent has gone the pause process is ours to collect, not before.
+    """
+    try:
+        children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    except OSError:
+        children = []  # unshare(1) has gone by itself
+    with reaper.launch() as launch:
+        for child in children:
+            launch.claim(child)
+    for pid in (parent, *children):
+        reaper.send_signal(pid, signal.SIGKILL)
+        await reaper.wait(pid)

@@ -31,7 +31,7 @@ class KernelModule:
 
 @dataclass(frozen=True, slots=True)
 class CreateSandbox:
-    """`sandbox_pidns`: all containers share one pid namespace (Kata 1.x)."""
+    """`sandbox_pidns`: all containers share one pid namespace, a pause process's."""
 
     sandbox_id: str
     hostname: str = ""

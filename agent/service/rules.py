@@ -37,7 +37,6 @@ class Rules:
     write_after_close_is_dropped: bool  # else it is an error
     refuses_pid_namespace: bool  # a spec that brings a pid namespace entry
     shared_pid_namespace_must_exist: bool
-    has_pause_process: bool  # CreateSandbox.sandbox_pidns makes a pid namespace for all
     destroy_shuts_down: bool
     network_replaces: bool  # addresses and routes that are not named go; a neighbour must be new
     unknown_service_is_invalid: bool  # else it is unimplemented, as gRPC has it

@@ -40,7 +40,7 @@ async def create_sandbox(agent: Agent, request: CreateSandbox, rules: Rules) -> 
     sandbox = agent.sandbox
     sandbox.begin(request.sandbox_id, request.hostname)
     try:
-        await _set_up(agent, request, rules)
+        await _set_up(agent, request)
     except BaseException:
         await run_to_completion(_roll_back(agent))
         raise
@@ -96,14 +96,16 @@ async def tear_down(agent: Agent) -> None:
     _log.info("sandbox destroyed")
 
 
-async def _set_up(agent: Agent, request: CreateSandbox, rules: Rules) -> None:
+async def _set_up(agent: Agent, request: CreateSandbox) -> None:
     sandbox = agent.sandbox
     for module in request.kernel_modules:
         await _load_module(agent, module)
     if request.guest_hook_path:
         sandbox.guest_hooks = await run_blocking(find_guest_hooks, request.guest_hook_path)
     await _pin_namespaces(agent, request.hostname)
-    if rules.has_pause_process and request.sandbox_pidns:
+    # The 4.x agent ignores the wish. Its host never has it without a pause container of its own, to
+    # which ours makes no difference; a host without one gets what it asks for.
+    if request.sandbox_pidns:
         sandbox.shares_pid_namespace = True
         sandbox.pid_namespace = await start_pause_process(agent.reaper, sandbox.teardown)
     await attach_storages(

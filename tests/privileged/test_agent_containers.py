@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ async def host(agent: AgentProcess, wire: Wire, busybox_rootfs: Path, run_dir: P
 async def test_a_container_from_creation_to_removal(host: Host, run_dir: Path) -> None:
     before = guest_state(ignored=run_dir)
     await host.run("c1", "sh", "-c", "hostname; read line; echo $line; echo oops >&2; exit 37")
-    names = {"container_id": "c1", "exec_id": "c1"}
+    names: dict[str, Any] = {"container_id": "c1", "exec_id": "c1"}
     assert (await host.call("WriteStdin", **names, data=b"hello\n")).len == 6
     assert await host.wait("c1") == 37
     assert await host.output("c1") == b"boxy\nhello\n"
@@ -101,7 +102,7 @@ async def test_a_signal_without_exec_id(host: Host) -> None:
 async def test_exec(host: Host) -> None:
     await host.run("c1", "sleep", "1000")
     process = host.process("sh", "-c", "cat; echo err >&2; exit 7")
-    names = {"container_id": "c1", "exec_id": "e1"}
+    names: dict[str, Any] = {"container_id": "c1", "exec_id": "e1"}
     await host.call("ExecProcess", **names, process=process)
     assert (await host.call("WriteStdin", **names, data=b"abc")).len == 3
     await host.call("CloseStdin", **names)
@@ -114,7 +115,7 @@ async def test_exec(host: Host) -> None:
 
 async def test_exec_ids_are_unique_while_in_use(host: Host) -> None:
     await host.run("c1", "sleep", "1000")
-    names = {"container_id": "c1", "exec_id": "e1"}
+    names: dict[str, Any] = {"container_id": "c1", "exec_id": "e1"}
     await host.call("ExecProcess", **names, process=host.process("sleep", "1000"))
     code, message = await host.refused("ExecProcess", **names, process=host.process("true"))
     assert code == (6 if host.is_old else 13)
@@ -194,7 +195,7 @@ async def test_reads_of_nothing_and_of_too_much(host: Host) -> None:
 
 async def test_stdin_after_its_end(host: Host) -> None:
     await host.run("c1", "sh", "-c", "cat; sleep 1000")
-    names = {"container_id": "c1", "exec_id": "c1"}
+    names: dict[str, Any] = {"container_id": "c1", "exec_id": "c1"}
     assert (await host.call("WriteStdin", **names, data=b"")).len == 0
     if host.is_old:  # an empty write is nothing to a 1.x host, the end of the input to a later one
         assert (await host.call("WriteStdin", **names, data=b"more")).len == 4
@@ -208,7 +209,7 @@ async def test_stdin_after_its_end(host: Host) -> None:
 async def test_a_terminal(host: Host) -> None:
     spec = host.spec("sh", "-c", "tty; read x; stty size; exit 4", container_id="c1", Terminal=True)
     await host.run("c1", spec=spec)
-    names = {"container_id": "c1", "exec_id": "c1"}
+    names: dict[str, Any] = {"container_id": "c1", "exec_id": "c1"}
     await host.call("TtyWinResize", **names, row=33, column=111)
     await host.call("WriteStdin", **names, data=b"\n")
     output = await host.output("c1")
