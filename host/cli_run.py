@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,9 @@ def run_options(rootfs: str, command: tuple[str, ...], log_level: str, given: di
     )
 
 
-def _mounts(volumes: tuple[str, ...], tmpfs: tuple[str, ...]) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
+def _mounts(
+    volumes: tuple[str, ...], tmpfs_texts: tuple[str, ...]
+) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     """The mounts that -v and --tmpfs ask for, and the named volumes among them, which are made here."""
     from host.oci_spec import merge_mounts
     from host.state import data_directory
@@ -156,7 +159,12 @@ def _mounts(volumes: tuple[str, ...], tmpfs: tuple[str, ...]) -> tuple[tuple[Mou
     store = VolumeStore(data_directory())
     arguments = [parse_volume(text) for text in volumes]
     names = tuple(argument.source for argument in arguments if argument.is_named)
-    mounts = [volume_mount(argument, store) for argument in arguments] + [tmpfs_mount(text) for text in tmpfs]
+    mounts = [volume_mount(argument, store) for argument in arguments]
+    for number, text in enumerate(tmpfs_texts):
+        # The guest makes it and the container binds it, by a name of its own in the sandbox.
+        tmpfs = tmpfs_mount(text)
+        options = ("rbind", *tmpfs.options)
+        mounts.append(replace(tmpfs, type="ephemeral", source=f"tmpfs-{number}", options=options))
     merge_mounts((), mounts)  # raises where two have one destination
     return tuple(mounts), names
 
