@@ -52,7 +52,7 @@ async def create_container(agent: Agent, request: CreateContainer, rules: Rules)
     member = sandbox.reserve(request.container_id)
     try:
         async with member.lock, AsyncExitStack() as undo_on_failure:
-            plan = await prepare(agent, request, spec, rules, member, undo_on_failure)
+            plan = await prepare(agent, request, spec, rules, member, undo_on_failure=undo_on_failure)
             container = await Container.create(
                 plan, paths=agent.runtime_paths, reaper=agent.reaper, stack=member.teardown
             )

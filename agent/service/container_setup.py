@@ -9,6 +9,7 @@ src/agent/src/rpc.rs do_create_container.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from agent.service.rules import Rules
 from agent.storage.apply import attach_storages
 
 _ONLINE_CPUS = "/sys/devices/system/cpu/online"
+_CPU_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _HIGHEST_CPU = 8191  # CONFIG_NR_CPUS goes up to 8192 on x86 (arch/x86/Kconfig)
 
 
@@ -52,6 +54,7 @@ async def prepare(
     spec: OciSpec,
     rules: Rules,
     member: Member[Container],
+    *,
     undo_on_failure: AsyncExitStack,
 ) -> ContainerPlan:
     """Bring devices and storages, and make `spec` say what this guest is like.
@@ -143,12 +146,13 @@ def cpu_numbers(text: str) -> set[int]:
     """The numbers of a CPU list such as "0-2,4" (cpuset(7), "List format"). Raises InvalidRequest."""
     numbers: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last.isdecimal() if dash else True)):
+        match = _CPU_RANGE.fullmatch(part.strip())
+        if match is None:
             raise InvalidRequest(f'"{text}" is no list of CPUs')
-        if int(last or first) > _HIGHEST_CPU:
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last > _HIGHEST_CPU:
             raise InvalidRequest(f'"{text}" names a CPU beyond {_HIGHEST_CPU}')
-        numbers.update(range(int(first), int(last or first) + 1))
+        numbers.update(range(first, last + 1))
     return numbers
 
 
