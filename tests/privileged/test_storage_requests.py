@@ -57,3 +57,24 @@ async def test_a_shared_storage_goes_with_a_creation_that_fails(host: Host) -> N
     spec = host.spec("/no/such/command", container_id="c1")
     await host.refused("CreateContainer", container_id="c1", exec_id="c1", OCI=spec, storages=storages)
     assert not (GUEST / "sandbox").exists()
+
+
+@pytest.mark.parametrize("wire", ["ttrpc", "grpc"])
+async def test_a_root_filesystem_that_is_an_overlay(host: Host) -> None:
+    bundle, lower = GUEST / "c1", host.rootfs
+    before = {path.relative_to(lower) for path in lower.rglob("*")}
+    storage = host.messages.Storage(
+        driver="overlayfs",
+        source="none",
+        fstype="overlay",
+        mount_point=f"{bundle}/rootfs",
+        options=[f"lowerdir={lower}", "io.katacontainers.fs-opt.overlay-rw"],
+    )
+    host.rootfs = bundle / "rootfs"
+    await host.run("c1", "sh", "-c", "echo hello > /written && cat /written", storages=[storage])
+    assert await host.wait("c1") == 0
+    assert await host.output("c1") == b"hello\n"
+    assert (bundle / "upper/written").read_text() == "hello\n"
+    await host.remove("c1")
+    assert not bundle.exists()
+    assert {path.relative_to(lower) for path in lower.rglob("*")} == before

@@ -123,3 +123,26 @@ async def test_the_cause_is_told_even_if_undoing_fails_too(caplog: pytest.LogCap
         with pytest.raises(KernelRefused, match="refused: mount source-of-/b"):
             await attach(requests("/a", "/b"), guest, Stubborn(), stack)
     assert "umount failed" in caplog.text
+
+
+async def test_a_storage_knows_the_bundle_of_its_container_whatever_the_request_says() -> None:
+    seen: list[str] = []
+
+    class Noting(CountingLedger):
+        async def acquire(
+            self, request: StorageRequest, attach: Callable[[], Awaitable[AttachedStorage]]
+        ) -> None:
+            seen.append(request.bundle)
+            await super().acquire(request, attach)
+
+    for bundle in ("/run/kata-containers/c1", ""):
+        async with contextlib.AsyncExitStack() as stack:
+            await attach_storages(
+                [StorageRequest("plain", "s", "", "/a", bundle="/elsewhere")],
+                guest=FakeGuest(),
+                registry=PlainRegistry(),
+                ledger=Noting(),
+                stack=stack,
+                bundle=bundle,
+            )
+    assert seen == ["/run/kata-containers/c1", ""]
