@@ -34,7 +34,9 @@ CONNECT_TIMEOUT_S = 10.0
 @click.argument("address")
 @click.argument("method", required=False, default="")
 @click.argument("json_text", metavar="[JSON]", required=False, default="")
-def ctl(address: str, method: str, json_text: str, wire: Wire, timeout_s: float, list_methods: bool) -> int:
+def ctl(
+    address: str, method: str, json_text: str, *, wire: Wire, timeout_s: float, list_methods: bool
+) -> int:
     """Call METHOD of the agent at ADDRESS with the request JSON and print its answer as JSON.
 
     ADDRESS is unix://PATH, unix://@NAME, vsock://CID:PORT, hvsock://PATH:PORT, or the name of a running

@@ -68,7 +68,9 @@ class Crun:
         options = ["--bundle", bundle, "--pid-file", pid_file]
         if no_pivot:  # the root of an initramfs cannot be pivoted away from (pivot_root(2))
             options.append("--no-pivot")
-        return await self._launch("create", options, container_id, stdio, timeout_s, oom_score_adjust)
+        return await self._launch(
+            "create", options, container_id, stdio, timeout_s=timeout_s, oom_score_adjust=oom_score_adjust
+        )
 
     async def exec(
         self,
@@ -82,7 +84,9 @@ class Crun:
     ) -> Completed:
         """Start the process described by `process_file` in the container, as `create` does."""
         options = ["--detach", "--process", process_file, "--pid-file", pid_file]
-        return await self._launch("exec", options, container_id, stdio, timeout_s, oom_score_adjust)
+        return await self._launch(
+            "exec", options, container_id, stdio, timeout_s=timeout_s, oom_score_adjust=oom_score_adjust
+        )
 
     async def start(self, container_id: str, *, timeout_s: float) -> None:
         """Let the created container's command run. Raises LaunchFailed, DeadlineExceeded."""
@@ -135,6 +139,7 @@ class Crun:
         options: list[str],
         container_id: str,
         stdio: Stdio,
+        *,
         timeout_s: float,
         oom_score_adjust: int,
     ) -> Completed:
