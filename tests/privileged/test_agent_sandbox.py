@@ -161,17 +161,18 @@ async def test_guest_hooks_run(host: Host, tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text().split()[1:] == ["prestart"]
 
 
-async def test_net_sysctls_are_the_guests(host: Host) -> None:
-    path = Path("/proc/sys/net/ipv4/ip_default_ttl")
-    before = path.read_text()
-    try:
-        await host.call("CreateSandbox", sandbox_id="s1")
-        spec = host.spec("true", container_id="c1")
-        spec.Linux.Sysctl["net.ipv4.ip_default_ttl"] = "77"
-        await host.create("c1", spec=spec)
-        assert path.read_text() == "77\n"
-    finally:
-        path.write_text(before)
+@BOTH_WIRES
+async def test_net_sysctls_are_the_guests(wire: Wire, busybox_rootfs: Path, run_dir: Path) -> None:
+    """Set by one container, they are seen by all: the guest has one network."""
+    with agent_process(run_dir, prefix=["unshare", "-n"]) as agent:
+        async with host_of(agent, wire, busybox_rootfs) as host:
+            await host.call("CreateSandbox", sandbox_id="s1")
+            spec = host.spec("true", container_id="c1")
+            spec.Linux.Sysctl["net.ipv4.ip_default_ttl"] = "77"
+            await host.create("c1", spec=spec)
+            assert await said(host, "c2", "cat", "/proc/sys/net/ipv4/ip_default_ttl") == "77"
+            await host.finish()
+    assert Path("/proc/sys/net/ipv4/ip_default_ttl").read_text() != "77\n"
 
 
 async def test_a_removal_that_takes_too_long_goes_on(host: Host) -> None:

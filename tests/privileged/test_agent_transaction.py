@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from agent.service.routes import AGENT_SERVICE, Router
 from protos import kata1, kata2
 from tests.privileged.agents import CGROUP, guest_state
 from tests.privileged.containers import children
+from tests.privileged.own_network import own_network
 
 Inject = Callable[[], None]
 GENERATIONS = pytest.mark.parametrize("generation", list(Generation), ids=lambda each: each.value)
 FAULTS = pytest.mark.parametrize("fault", ["refuse", "cancel"])
 MESSAGES: dict[Generation, Any] = {Generation.KATA1: kata1, Generation.KATA2: kata2}
+TTL = Path("/proc/sys/net/ipv4/ip_default_ttl")  # of the reading thread's network
 
 
 class Saboteur:
@@ -84,6 +86,16 @@ class LocalHost:
         return asyncio.create_task(self.router.call(self.generation, AGENT_SERVICE, method, payload, {}))
 
 
+@pytest.fixture(autouse=True)
+def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A network of the test's own, in which the threads for blocking calls have to start anew."""
+    with own_network():
+        monkeypatch.setattr(blocking, "_pool", None)
+        yield
+        if blocking._pool is not None:
+            blocking._pool.shutdown()
+
+
 @pytest.fixture
 async def host(generation: Generation) -> AsyncIterator[LocalHost]:
     host = LocalHost(generation)
@@ -105,7 +117,7 @@ def picture(ignored: Path) -> dict[str, Any]:
         **guest_state(ignored=ignored),
         "children": children(),
         "descriptors": sorted(targets.values()),
-        "ttl": Path("/proc/sys/net/ipv4/ip_default_ttl").read_text(),
+        "ttl": TTL.read_text(),
     }
 
 
@@ -153,13 +165,11 @@ async def fail_at_every_step(
 async def test_create_container(
     host: LocalHost, fault: str, busybox_rootfs: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ttl = Path("/proc/sys/net/ipv4/ip_default_ttl")
-    old_ttl = ttl.read_text()
     await host.call("CreateSandbox", sandbox_id="s1")
     request = container(busybox_rootfs)
     await host.call("CreateContainer", **request)  # once, for what is made once
     await host.call("RemoveContainer", container_id="c1")
-    ttl.write_text(old_ttl)
+    TTL.write_text("64\n")
     before = picture(run_dir)
     saboteur = Saboteur(monkeypatch)
 
@@ -169,14 +179,9 @@ async def test_create_container(
         assert now == before
         assert host.agent.sandbox.members() == []
 
-    try:
-        steps = await fail_at_every_step(
-            saboteur, fault, lambda: host.call("CreateContainer", **request), check
-        )
-        assert steps >= 7  # two storages, the sysctl, the bundle and its filling, the cgroup, crun
-        await host.call("StartContainer", container_id="c1")
-    finally:
-        ttl.write_text(old_ttl)
+    steps = await fail_at_every_step(saboteur, fault, lambda: host.call("CreateContainer", **request), check)
+    assert steps >= 7  # two storages, the sysctl, the bundle and its filling, the cgroup, crun
+    await host.call("StartContainer", container_id="c1")
 
 
 @FAULTS

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -15,12 +13,10 @@ from agent.network.addresses import AddressText
 from agent.network.interfaces import Interface, list_interfaces, update_interface
 from agent.network.neighbours import Neighbour, add_neighbours
 from agent.network.routes import Route, list_routes, update_routes
+from tests.privileged.own_network import own_network
 
-CLONE_NEWNET = 0x40000000  # linux/sched.h
 MAC = "02:00:ca:fe:00:01"
 OTHER_MAC = "02:00:ca:fe:00:02"
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoDevices:
@@ -40,19 +36,14 @@ def ip(*arguments: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def own_network() -> Iterator[None]:
+def network() -> Iterator[None]:
     """A namespace with lo and two links whose other ends are up; it goes with the last descriptor on it."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        assert _libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    with own_network():
         ip("link", "set", "lo", "up")
         for name, mac in (("link0", MAC), ("link1", OTHER_MAC)):
             ip("link", "add", name, "address", mac, "type", "veth", "peer", "name", f"far-{name}")
             ip("link", "set", f"far-{name}", "up")
         yield
-    finally:
-        assert _libc.setns(home, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        os.close(home)
 
 
 def addresses(*texts: str) -> tuple[AddressText, ...]:
