@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from agent.errors import AgentError, InvalidRequest
+from agent.linux.blocking import run_blocking
 from agent.storage.handler import AttachedStorage, Guest, StorageHandler, StorageRequest
 from agent.storage.mount_points import normal_path
 from agent.storage.registry import HandlerRegistry
@@ -48,7 +49,7 @@ async def attach_storages(
 
     Raises InvalidRequest, Unsupported, DeviceTimeout, LimitReached, KernelRefused.
     """
-    plan = [_checked(dataclasses.replace(request, bundle=bundle), registry) for request in requests]
+    plan = await run_blocking(_plan, requests, registry, bundle) if requests else []
     async with contextlib.AsyncExitStack() as attached:
         for request, handler in plan:
             attach = functools.partial(handler.attach, request, guest)
@@ -60,6 +61,13 @@ async def attach_storages(
             attached.push_async_callback(ledger.release, request.mount_point)
         stack.push_async_exit(attached.pop_all())
     return [request.mount_point for request, _ in plan]
+
+
+def _plan(
+    requests: Sequence[StorageRequest], registry: HandlerRegistry, bundle: str
+) -> list[tuple[StorageRequest, StorageHandler]]:
+    """What to attach, and by which handlers. Blocks: the first look-up reads the disk and imports."""
+    return [_checked(dataclasses.replace(request, bundle=bundle), registry) for request in requests]
 
 
 def _checked(request: StorageRequest, registry: HandlerRegistry) -> tuple[StorageRequest, StorageHandler]:
