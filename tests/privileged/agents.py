@@ -11,19 +11,18 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
-from host.client import AgentCallError, AgentClient, connect
+from host.client import AgentClient, connect
+from tests.scripted_host import ScriptedHost
 
 Wire = Literal["ttrpc", "grpc"]
 BOTH_WIRES = pytest.mark.parametrize("wire", ["ttrpc", "grpc"])
 
 # Above the containers' own: other runs on this machine have others.
 CGROUP = f"/pykata-agent-{os.getpid()}"
-
-_END_OF_STREAM_1X = (2, "EOF")
 
 
 @dataclass
@@ -80,94 +79,12 @@ def agent_process(
             process.wait()
 
 
-class Host:
-    """What a host does with an agent, in the words of its wire."""
+class Host(ScriptedHost):
+    """A host of an agent that is a process on this machine."""
 
     def __init__(self, agent: AgentProcess, client: AgentClient, rootfs: Path) -> None:
+        super().__init__(client, rootfs, cgroup_parent=CGROUP)
         self.agent = agent
-        self.client = client
-        self.rootfs = rootfs
-        self.messages: Any = client.messages
-
-    @property
-    def is_old(self) -> bool:
-        """Whether this is a Kata 1.x host."""
-        return self.client.wire == "grpc"
-
-    async def call(self, method: str, /, timeout_s: float | None = 60.0, **fields: Any) -> Any:
-        """Call `method` with a request of these fields."""
-        request = self.client.request_class(method)(**fields)
-        return await self.client.call(method, request, timeout_s=timeout_s)
-
-    async def refused(self, method: str, /, **fields: Any) -> tuple[int, str]:
-        """Call a method that must fail; code and message."""
-        with pytest.raises(AgentCallError) as caught:
-            await self.call(method, **fields)
-        return caught.value.code, caught.value.message
-
-    def spec(self, *command: str, container_id: str, **process: Any) -> Any:
-        """The OCI spec of a container that runs `command`."""
-        namespaces = [{"Type": kind} for kind in ("mount", "ipc", "uts")]
-        mounts = [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance"]},
-        ]
-        return self.messages.Spec(
-            Version="1.0.2",
-            Root={"Path": str(self.rootfs)},
-            Process=self.process(*command, **process),
-            Mounts=mounts,
-            Linux={"Namespaces": namespaces, "CgroupsPath": f"{CGROUP}/{container_id}"},
-        )
-
-    def process(self, *command: str, **fields: Any) -> Any:
-        """A `Process` that runs `command`."""
-        return self.messages.Process(Args=command, Cwd="/", Env=["PATH=/bin"], **fields)
-
-    async def create(self, container_id: str, *command: str, spec: Any = None, **fields: Any) -> None:
-        """Create a container; `fields` are those of the request."""
-        document = spec or self.spec(*command, container_id=container_id)
-        names = {"container_id": container_id, "exec_id": container_id}
-        await self.call("CreateContainer", **{**names, "OCI": document, **fields})
-
-    async def run(self, container_id: str, *command: str, **fields: Any) -> None:
-        """Create and start."""
-        await self.create(container_id, *command, **fields)
-        await self.call("StartContainer", container_id=container_id)
-
-    async def wait(self, container_id: str, exec_id: str = "") -> int:
-        """The exit status of a process."""
-        answer = await self.call(
-            "WaitProcess", None, container_id=container_id, exec_id=exec_id or container_id
-        )
-        return int(answer.status)
-
-    async def read(
-        self, container_id: str, exec_id: str = "", *, stream: str = "ReadStdout", length: int = 1 << 20
-    ) -> bytes:
-        """One read; b"" at the end of the stream."""
-        names = {"container_id": container_id, "exec_id": exec_id or container_id}
-        try:
-            answer = await self.call(stream, None, **names, len=length)
-        except AgentCallError as error:
-            if self.is_old and (error.code, error.message) == _END_OF_STREAM_1X:
-                return b""
-            raise
-        return bytes(answer.data)
-
-    async def chunks(self, container_id: str, exec_id: str = "", **options: Any) -> AsyncIterator[bytes]:
-        """What a process writes, to the end of the stream."""
-        while data := await self.read(container_id, exec_id, **options):
-            yield data
-
-    async def output(self, container_id: str, exec_id: str = "", **options: Any) -> bytes:
-        """All that a process writes, to the end of the stream."""
-        return b"".join([chunk async for chunk in self.chunks(container_id, exec_id, **options)])
-
-    async def remove(self, container_id: str) -> None:
-        """Remove a container."""
-        await self.call("RemoveContainer", container_id=container_id)
 
     async def finish(self) -> None:
         """Destroy the sandbox; to the agent of a later host that is the end of its own life."""
