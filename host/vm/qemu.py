@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from host.errors import DeadlineExceeded, InvalidInput, VmFailed
 from host.vm.children import Child, tail
 from host.vm.config import AGENT_PORT, VmConfig
 from host.vm.disks import BlockDriver, Disk, DriverWord, PluggedDisk, virtio_disk_name
+from host.vm.guest_driver import wait_for_vsock_driver
 from host.vm.hotplug import BlockHotPlug
 from host.vm.kvm import best_accelerator
 from host.vm.programs import find_program
@@ -28,6 +29,7 @@ T = TypeVar("T")
 _CONSOLE_TAIL_LINES = 8
 _CONSOLE_SEARCH_LINES = 100
 _START_TIMEOUT_S = 30.0
+_GUEST_TIMEOUT_S = 120.0  # to its vsock driver: 3 s under TCG, many times that on a busy host
 _DEATH_NOTICE_S = 1.0  # between a lost connection and the notice of QEMU's exit
 
 
@@ -73,22 +75,20 @@ class Vm:
         return self._qemu is not None and self._qemu.running
 
     async def start(self) -> None:
-        """Power the machine on; returns when QEMU runs, long before the guest is up.
+        """Power the machine on; returns when the guest's kernel has its vsock device up.
 
-        Raises ToolMissing, VmFailed (with QEMU's own words), DeadlineExceeded. After an error
-        nothing is left but the logs.
+        The agent begins to listen a little later. Raises ToolMissing, VmFailed (with QEMU's own
+        words, or the guest's last ones), DeadlineExceeded. After an error nothing is left but the logs.
         """
         self.config.image.check()
         self.config.run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         for log in (self.config.console_log, self.config.qemu_log):
             log.unlink(missing_ok=True)
         try:
-            await asyncio.wait_for(self._start(), _START_TIMEOUT_S)
-        except TimeoutError as error:
-            await self._close()
-            raise DeadlineExceeded(
-                f"QEMU did not come up within {_START_TIMEOUT_S:.0f} s", f"see {self.config.qemu_log}"
-            ) from error
+            async with _deadline(_START_TIMEOUT_S, "QEMU", self.config.qemu_log):
+                await self._start()
+            async with _deadline(_GUEST_TIMEOUT_S, "the guest", self.config.console_log):
+                await self.while_running(wait_for_vsock_driver(self._qmp))
         except BaseException:
             await self._close()
             raise
@@ -247,3 +247,13 @@ class Vm:
             self._qemu.kill()
         stack, self._stack = self._stack, AsyncExitStack()
         await asyncio.shield(stack.aclose())
+
+
+@asynccontextmanager
+async def _deadline(seconds: float, who: str, log: Path) -> AsyncIterator[None]:
+    """Raise DeadlineExceeded if the block takes longer; `log` is where to look for the reason."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"{who} did not come up within {seconds:.0f} s", f"see {log}") from error
