@@ -6,12 +6,11 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
-from host.channel import AgentCallError
 from host.errors import VmFailed
 from host.monitor import Monitor
 from host.monitor_client import Connection, MonitorGone, RequestFailed, ask
@@ -26,9 +25,7 @@ from host.monitor_protocol import (
     FrameKind,
     InputTaken,
     Kill,
-    Message,
     Progress,
-    Request,
     Signal,
     Started,
     Stop,
@@ -36,129 +33,8 @@ from host.monitor_protocol import (
 )
 from host.output_log import read_log
 from host.process_io import OutputSink
-from host.run_options import RunOptions, WindowSize
-from host.state import Phase, Sandbox, SandboxStore
-
-OPTIONS = RunOptions("/srv/root", ("sh",))
-Life = Callable[["FakeRun", OutputSink], Awaitable[int]]
-
-
-@dataclass
-class FakeProcess:
-    """What the monitor drives as if it were in a guest."""
-
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    typed: bytearray = field(default_factory=bytearray)
-    signals: list[int] = field(default_factory=list)
-    windows: list[WindowSize] = field(default_factory=list)
-    output: bytes = b""
-    stubborn: bool = False  # does not end on SIGTERM
-
-    async def run(self, sink: OutputSink) -> int:
-        await sink.write(FrameKind.STDOUT, self.output)
-        await self.ended.wait()
-        return 128 + self.signals[-1] if self.signals else 0
-
-    async def write_input(self, data: bytes) -> bool:
-        self.typed += data
-        return True
-
-    async def close_input(self) -> None:
-        self.typed += b"<end>"
-
-    async def resize(self, window: WindowSize) -> None:
-        self.windows.append(window)
-
-    async def signal(self, signum: int) -> None:
-        self.signals.append(signum)
-        if signum == signal.SIGKILL or not self.stubborn:
-            self.ended.set()
-
-
-class FakeContainer:
-    """A running container with one more command in it."""
-
-    def __init__(self) -> None:
-        self.init = FakeProcess()
-        self.added = FakeProcess(output=b"added")
-        self.left: list[object] = []
-
-    async def execute(self, request: Execute) -> FakeProcess:
-        if request.command == ("missing",):
-            raise AgentCallError(13, "exit status 127: executable not found")
-        return self.added
-
-    def leave(self, process: object) -> None:
-        self.left.append(process)
-
-    async def kill_all(self) -> None:
-        await self.init.signal(signal.SIGKILL)
-
-
-class FakeRun:
-    """A run whose life is one function of the test's."""
-
-    life: Life
-
-    def __init__(self, sandbox: Sandbox, options: RunOptions, observer: Monitor) -> None:
-        self.sandbox = sandbox
-        self.observer = observer
-        self.container: FakeContainer | None = None
-        self.undone = False
-
-    async def run(self, sink: OutputSink) -> int:
-        try:
-            return await FakeRun.life(self, sink)
-        finally:
-            self.undone = True
-
-    async def ordinary(self, sink: OutputSink) -> int:
-        """Start, run until something ends the command, and return its status."""
-        self.observer.step("Booting")
-        self.container = FakeContainer()
-        self.container.init.output = b"hello"
-        self.observer.container_started()
-        status = await self.container.init.run(sink)
-        self.container = None
-        return status
-
-
-@dataclass
-class Running:
-    """A monitor that runs in the test's own loop, and the socket of its first client."""
-
-    store: SandboxStore
-    sandbox: Sandbox
-    monitor: Monitor
-    task: asyncio.Task[None]
-    socket: socket.socket
-    connections: list[Connection] = field(default_factory=list)
-
-    @property
-    def container(self) -> FakeContainer:
-        container = self.monitor.life.container
-        assert isinstance(container, FakeContainer)
-        return container
-
-    async def first(self, request: Request | None) -> Connection:
-        """Become the first client."""
-        connection = await Connection.of_socket(self.socket)
-        self.connections.append(connection)
-        if request:
-            await connection.send(request)
-        return connection
-
-    async def join(self, request: Request) -> Connection:
-        """Become a further client."""
-        connection = await Connection.open(self.sandbox)
-        self.connections.append(connection)
-        await connection.send(request)
-        return connection
-
-    async def ended(self) -> None:
-        """Wait for the monitor's own end."""
-        await asyncio.wait_for(self.task, 20)
-
+from host.state import Phase, SandboxStore
+from tests.unit.cli.fake_run import OPTIONS, FakeRun, Life, Running, until
 
 Start = Callable[..., Running]
 
@@ -184,14 +60,6 @@ async def start(store: SandboxStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         for connection in one.connections:
             await connection.close()
         await one.ended()
-
-
-async def until(connection: Connection, kind: type[Message]) -> list[Frame | Message]:
-    """Everything up to a message of `kind`."""
-    seen: list[Frame | Message] = []
-    while not seen or not isinstance(seen[-1], kind):
-        seen.append(await asyncio.wait_for(connection.receive(), 20))
-    return seen
 
 
 async def test_the_first_client_sees_everything_from_the_first_step(start: Start) -> None:
