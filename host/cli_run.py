@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,8 @@ def run(settings: dict[str, Any], rootfs: str, command: tuple[str, ...], **given
 
     detach, quiet, as_json = (bool(given.pop(word)) for word in ("detach", "quiet", "as_json"))
     options = run_options(rootfs, command_after(command), settings["log_level"], given)
+    if os.geteuid() != 0:
+        raise HostError("a sandbox needs mounts, which root alone can make", "use sudo")
     if not detach:
         check_terminal(interactive=options.interactive, tty=options.tty)
     return asyncio.run(_run(SandboxStore(), options, detach=detach, quiet=quiet, as_json=as_json))
@@ -178,17 +181,22 @@ async def _run(store: SandboxStore, options: RunOptions, *, detach: bool, quiet:
 
     sandbox, owner = store.create(options)
     launched = launch_monitor(sandbox, owner)
-    connection = await Connection.of_socket(launched.socket)
-    streams = Streams() if detach else Streams(interactive=options.interactive, tty=options.tty)
-    foreground = Foreground(connection, streams, StepDisplay(quiet=quiet))
+    foreground: Foreground | None = None
     try:
-        request = Attach(lifeline=True, streams=not detach)
-        status = await foreground.run(request, leave_when_started=detach)
+        # Closed on every way out: without its first client the monitor takes everything down.
+        with launched.socket:
+            connection = await Connection.of_socket(launched.socket)
+            streams = Streams() if detach else Streams(interactive=options.interactive, tty=options.tty)
+            foreground = Foreground(connection, streams, StepDisplay(quiet=quiet))
+            try:
+                request = Attach(lifeline=True, streams=not detach)
+                status = await foreground.run(request, leave_when_started=detach)
+            finally:
+                await connection.close()
     except MonitorGone as error:
         raise _after_death(store, sandbox, error) from error
     finally:
-        await connection.close()
-        if not foreground.left:
+        if foreground is None or not foreground.left:
             await _ended(launched)
     if detach:
         name = options.name or sandbox.id
@@ -206,11 +214,15 @@ def _after_death(store: SandboxStore, sandbox: Sandbox, error: HostError) -> Hos
     from host.sandbox_cleanup import clear_away
     from host.vm.children import tail
 
-    last_words = tail(sandbox.monitor_log, 1)
-    if sandbox.read().options.remove:
-        sandbox.wait_for_owner()
+    last_line = tail(sandbox.monitor_log, 1)
+    # A line of the log begins with its date; one that does not is the end of a traceback.
+    reason = f" ({last_line})" if last_line and not last_line[0].isdigit() else ""
+    sandbox.wait_for_owner()
+    try:
+        clears_up = sandbox.read().options.remove
+    except HostError:  # it died while it removed itself
+        clears_up = True
+    if clears_up:
         clear_away(store, sandbox)
-        hint = "what was left of it has been removed"
-    else:
-        hint = f"`pykata rm {sandbox.id}` removes what is left"
-    return HostError(f"{error.message}{f' ({last_words})' if last_words else ''}", hint)
+    hint = "nothing is left of it" if clears_up else f"`pykata rm {sandbox.id}` removes what is left"
+    return HostError(f"{error.message}{reason}", hint)
