@@ -30,7 +30,7 @@ def raw_mode(fd: int) -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSANOW)  # the default would drop what has been typed ahead
     try:
         yield
     finally:

@@ -265,6 +265,22 @@ async def test_a_terminal_is_raw_while_the_command_runs_and_resizes(
     assert not terminal.is_raw()
 
 
+async def test_what_is_typed_ahead_is_kept(store: SandboxStore, terminal: Terminal) -> None:
+    seen: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.take()
+        os.write(terminal.master, b"early\n")
+        peer.say(Started())
+        seen.extend([await peer.take(), await peer.take()])
+        peer.say(Exited(0))
+
+    async with FakeMonitor(script).serving(store, OPTIONS):
+        process = await start("exec", "-it", "box", "sh", stdin=terminal.slave)
+        await asyncio.wait_for(process.communicate(), 30)
+    assert seen[1:] == [Frame(FrameKind.STDIN, b"early\n")]
+
+
 async def test_the_detach_keys_leave_the_command_alone(store: SandboxStore, terminal: Terminal) -> None:
     seen: list[object] = []
 
