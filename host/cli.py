@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import sys
 import traceback
@@ -74,7 +75,8 @@ def cli(context: click.Context, debug: bool, log_level: str) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    debug = "--debug" in sys.argv[1:]
+    # Ours stands before the command's name; one behind it may be the container's.
+    debug = "--debug" in itertools.takewhile(lambda word: word not in COMMANDS, sys.argv[1:])
     try:
         status = cli.main(prog_name="pykata", standalone_mode=False)
     except click.ClickException as error:
