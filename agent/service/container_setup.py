@@ -115,6 +115,9 @@ def _join_namespaces(
     """The sandbox's ipc and uts namespaces, if there are any, and the pid namespace by the rules."""
     for kind, path in agent.sandbox.namespaces.items():
         oci_spec.set_namespace(spec, kind, path)
+    if agent.sandbox.hostname and "uts" in agent.sandbox.namespaces:
+        # The namespace has its name. A container's own would become that of every other one too.
+        spec.pop("hostname", None)
     choice = PidNamespace(of_agent=True)
     if not request.agent_pidns:
         choice = agent.sandbox.choose_pid_namespace(

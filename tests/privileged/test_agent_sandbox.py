@@ -65,6 +65,9 @@ async def test_containers_share_hostname_and_ipc(host: Host) -> None:
         first, second = [await said(host, f"c{n}", "readlink", f"/proc/self/ns/{kind}") for n in (1, 2)]
         assert first == second != str(Path(f"/proc/self/ns/{kind}").readlink())
     assert await said(host, "c3", "hostname") == "boxy"
+    spec = host.spec("hostname", container_id="c4")
+    spec.Hostname = "own"  # it would be everybody's
+    assert await said(host, "c4", spec=spec) == "boxy"
 
 
 async def test_dns_servers_cover_the_guests_own(host: Host) -> None:
