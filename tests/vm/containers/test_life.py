@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ async def test_a_megabyte_of_output_arrives_whole(host: ScriptedHost) -> None:
 
 
 async def test_an_exec_with_a_terminal(host: ScriptedHost) -> None:
-    names = {"container_id": BOX, "exec_id": "shell"}
+    names: dict[str, Any] = {"container_id": BOX, "exec_id": "shell"}
     async with running(host, "sleep", "1000"):
         await host.call("ExecProcess", **names, process=host.process("sh", Terminal=True))
         await host.call("TtyWinResize", **names, row=24, column=77)
