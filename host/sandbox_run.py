@@ -32,6 +32,7 @@ from host.create_container import CreatedContainer, create_container
 from host.create_container import Sandbox as ContainerSandbox
 from host.create_sandbox import create_sandbox_request
 from host.errors import HostError
+from host.oci_spec import default_spec
 from host.process_identity import ProcessIdentity
 from host.process_io import OutputSink
 from host.rootfs import PreparedRootfs, prepare_rootfs, release_rootfs
@@ -98,6 +99,8 @@ class SandboxRun:
         """
         async with AsyncExitStack() as undo:
             rootfs = await self._prepare_rootfs(undo)
+            # Raises for a user or directory that cannot be, before a VM boots for it.
+            default_spec(container_config(self._sandbox, self._options, rootfs))
             share = setup_shared_path(self._sandbox.path)
             undo.callback(remove_shared_path, self._sandbox.path)
             undo.push_async_callback(self._release_container)

@@ -184,7 +184,8 @@ def test_a_terminal(pykata: CommandLine, box: Box) -> None:
         os.write(master, b"\x03")  # ends the sleep, not the shell and not us
         read_until(master, b"prompt-")
         os.write(master, b"exit 9\n")
-        assert shell.wait(timeout=PATIENCE_S) == 9
+        shell.communicate(timeout=PATIENCE_S)
+        assert shell.returncode == 9
     finally:
         os.close(master)
         os.close(slave)
