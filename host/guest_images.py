@@ -17,11 +17,11 @@ MANIFEST = "manifest.json"  # written last by the image builder
 def guest_directory() -> Path:
     """The guest image in use: `$PYKATA_GUEST_DIR`, else the project's build, else that in the data directory.
 
-    The last of these is returned where none exists.
+    The first of these is returned where none exists.
     """
     named = os.environ.get("PYKATA_GUEST_DIR")
     places = [Path(named)] if named else [PROJECT_ROOT / "build" / "guest", data_directory() / "guest"]
-    return next((place for place in places if (place / MANIFEST).is_file()), places[-1])
+    return next((place for place in places if (place / MANIFEST).is_file()), places[0])
 
 
 @dataclass(frozen=True, slots=True)
