@@ -26,7 +26,7 @@ _STATE = """
 cut -d ' ' -f 3- /proc/self/mountinfo | sed 's/^/mount /'
 find /run/kata-containers /run/kata-agent /run/sandbox-ns -xdev 2> /dev/null | sed 's/^/file /'
 find /sys/fs/cgroup -type d | sed 's/^/cgroup /'
-cat /proc/1/task/*/children | xargs -n 1 echo child
+cat /proc/1/task/*/children 2> /dev/null | xargs -n 1 echo child
 grep -l '^State:.*zombie' /proc/[0-9]*/status 2> /dev/null | sed 's/^/zombie /'
 true
 """
