@@ -157,7 +157,7 @@ class Reaper:
     def _collect(self) -> None:
         """Collect until nothing is left: one SIGCHLD may stand for many exits (signal(7))."""
         self._collection_is_due = False
-        while True:
+        while self._loop is not None:  # a collection that was due when `stop` came is dropped
             try:
                 child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
             except ChildProcessError:

@@ -21,7 +21,8 @@ def fake_crun(reaper: Reaper, pid_file: Path, script: str) -> Callable[[Stdio], 
     """A launch as crun makes it: the child is left behind with our streams, its pid in a file."""
 
     async def call(stdio: Stdio) -> Completed:
-        launcher = f"sh -c '{script}' <&0 & echo $! > {pid_file}"
+        # A shell gives what it puts in the background /dev/null to read: descriptor 3 goes round that.
+        launcher = f"exec 3<&0; sh -c '{script}' <&3 3<&- & echo $! > {pid_file}"
         return await run(
             reaper,
             ["/bin/sh", "-c", launcher],

@@ -58,9 +58,13 @@ async def test_exit_code(reaper: Reaper, script: str, code: int) -> None:
 async def test_an_orphan_that_exits_before_it_is_claimed_keeps_its_status(
     reaper: Reaper, tmp_path: Path
 ) -> None:
-    pid_file = tmp_path / "pid"
+    pid_file, gate = tmp_path / "pid", tmp_path / "gate"
+    os.mkfifo(gate)
     with reaper.launch() as launch:
-        parent = start(launch, f"(exit 5) & echo $! > {pid_file}; exec sleep 0.1")
+        # The shell itself would collect a child that exits before it has become another program.
+        parent = start(
+            launch, f"(read _ < {gate}; exit 5) & echo $! > {pid_file}; exec tee {gate} < /dev/null"
+        )
         assert await reaper.wait(parent) == 0
         pid = int(pid_file.read_text())
         await until_collected(reaper, pid)
