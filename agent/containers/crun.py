@@ -7,12 +7,17 @@ standard streams, so what crun has to say of a failed `create` or `exec` arrives
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from agent.errors import KernelRefused, LaunchFailed
+from agent.errors import DeadlineExceeded, KernelRefused, LaunchFailed
+from agent.linux.blocking import run_blocking
+from agent.linux.mount import umount
+from agent.linux.mountinfo import read_mountinfo
 from agent.processes.reaper import Reaper
 from agent.processes.spawn import Completed, run
 
@@ -25,6 +30,10 @@ _HYBRID_HINT = (
     "run the agent in a mount namespace without that mount, or with one kind of hierarchy alone"
 )
 _NOT_EXECUTABLE = re.compile(r"open executable: |[Ee]xec format error")
+
+# Before it does anything else, crun replaces itself by a copy that a container cannot write to
+# (CVE-2019-5736). For a moment its program is mounted on a file of this name.
+_SEALED_COPY = re.compile(r"/tmp/crun\.[A-Za-z0-9]{6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +157,16 @@ class Crun:
             options = [*options, "--console-socket", stdio.console]
             # Else what goes wrong after crun has taken the terminal is written to the terminal alone.
             prefix += ["--log", "/proc/self/fd/2"]
-        return await run(
-            self.reaper,
-            [*prefix, command, *options, container_id],
-            stdin=b"" if stdio.stdin is None else stdio.stdin,
-            stdout=stdio.stdout,
-            stderr=stdio.stderr,
-            timeout_s=timeout_s,
-            oom_score_adjust=oom_score_adjust,
-        )
+        async with _cleared_up():
+            return await run(
+                self.reaper,
+                [*prefix, command, *options, container_id],
+                stdin=b"" if stdio.stdin is None else stdio.stdin,
+                stdout=stdio.stdout,
+                stderr=stdio.stderr,
+                timeout_s=timeout_s,
+                oom_score_adjust=oom_score_adjust,
+            )
 
     async def _checked(self, *arguments: str, timeout_s: float, stdin: bytes = b"") -> Completed:
         done = await self._run(*arguments, timeout_s=timeout_s, stdin=stdin)
@@ -165,10 +175,32 @@ class Crun:
         return done
 
     async def _run(self, *arguments: str, timeout_s: float, stdin: bytes = b"") -> Completed:
-        return await run(self.reaper, [*self._prefix(), *arguments], stdin=stdin, timeout_s=timeout_s)
+        async with _cleared_up():
+            return await run(self.reaper, [*self._prefix(), *arguments], stdin=stdin, timeout_s=timeout_s)
 
     def _prefix(self) -> list[str]:
         return [self.program, "--root", self.root, "--cgroup-manager", "cgroupfs"]
+
+
+@asynccontextmanager
+async def _cleared_up() -> AsyncIterator[None]:
+    """Remove what a crun that was killed at its deadline may have left mounted."""
+    try:
+        yield
+    except DeadlineExceeded:
+        await run_blocking(_remove_sealed_copies)
+        raise
+
+
+def _remove_sealed_copies() -> None:
+    """Undo the mounts of sealed copies; a crun at work that loses its own makes the copy in memory."""
+    for entry in read_mountinfo():
+        if _SEALED_COPY.fullmatch(entry.mount_point):
+            try:
+                umount(entry.mount_point)
+                os.unlink(entry.mount_point)
+            except OSError:  # the crun that it belongs to was quicker
+                continue
 
 
 def launch_failure(said: bytes) -> LaunchFailed:

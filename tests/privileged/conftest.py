@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     will_run = any(FLOOR in item.path.parents for item in session.items)
     if will_run and os.geteuid() == 0 and not session.config.option.collectonly:
         _enter_private_mount_namespace()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def agents_leave_empty_directories() -> Iterator[None]:
+    """What agents by hand keep below /run is empty when all of them have ended."""
+    yield
+    for name in ("crun", "consoles", ""):
+        with suppress(FileNotFoundError):
+            Path("/run/kata-agent", name).rmdir()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from agent.errors import (
     LaunchFailed,
     NotFound,
 )
+from agent.linux.mount import bind_mount
 from tests.privileged.containers import (
     CONTAINER_PREFIX,
     Runtime,
@@ -91,6 +92,15 @@ async def test_a_creation_that_takes_too_long_leaves_nothing(runtime: Runtime, a
         assert "crun did not finish" in str(error)  # noqa: PT017 - a quick machine may be in time
     await asyncio.wait_for(runtime.teardown.aclose(), 30)
     await until_gone(children())
+
+
+async def test_what_a_killed_runtime_left_mounted_is_removed(runtime: Runtime) -> None:
+    place = Path("/tmp/crun.Killed")
+    place.touch()
+    bind_mount("/usr/bin/crun", str(place), recursive=False, read_only=True)
+    with pytest.raises(DeadlineExceeded):
+        await runtime.create("sleep", "1000", launch_timeout_s=0.0001)
+    assert not place.exists()
 
 
 async def test_a_cancelled_creation_leaves_nothing(runtime: Runtime) -> None:

@@ -12,6 +12,7 @@ from host.client import Wire
 from host.create_sandbox import create_sandbox_request
 from host.demo_rootfs import make_busybox_rootfs
 from host.share import GUEST_SHARED_DIR
+from host.vm.disks import Disk, PluggedDisk
 from tests.scripted_host import ScriptedHost
 from tests.vm.guest_shell import GuestShell
 from tests.vm.machines import BootedVm, booted, short_directory
@@ -111,9 +112,24 @@ async def sandbox_in(machine: BootedVm) -> AsyncIterator[Guest]:
             client = await stack.enter_async_context(await machine.client(wire))
             hosts[wire] = ScriptedHost(client, rootfs)
             # The first of their kind: a gRPC server's socket and directories for crun are made, and stay.
-            spec = hosts[wire].spec("true", container_id=BOX, Terminal=True)
-            assert await run_to_end(hosts[wire], spec=spec) == (0, b"")
+            # Under another id than the tests', so that what they leave is not there before.
+            first = f"first-{wire}"
+            spec = hosts[wire].spec("true", container_id=first, Terminal=True)
+            assert await run_to_end(hosts[wire], container_id=first, spec=spec) == (0, b"")
         yield Guest(machine, shell, hosts)
+
+
+@asynccontextmanager
+async def blank_disk(guest: Guest) -> AsyncIterator[PluggedDisk]:
+    """A disk of zeros, which the guest calls vdb, for as long as the block runs."""
+    image = guest.machine.share / "blank.img"
+    image.write_bytes(bytes(1 << 20))
+    plugged = await guest.machine.vm.plug_block(Disk("blank", image), "virtio-blk")
+    try:
+        await guest.shell.run("until [ -e /sys/block/vdb/dev ]; do sleep 0.05; done")
+        yield plugged
+    finally:
+        await guest.machine.vm.unplug("blank")
 
 
 def allow(spec: Any, *capabilities: str) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from agent.errors import AgentError, DeviceTimeout, Generation, InvalidRequest, KernelRefused, status_for
-from host.vm.disks import Disk
 from tests.scripted_host import ScriptedHost
-from tests.vm.containers.guests import BOX, Guest
+from tests.vm.containers.guests import BOX, Guest, blank_disk
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -52,13 +51,8 @@ async def test_an_unknown_driver(host: ScriptedHost) -> None:
 
 
 async def test_a_disk_without_a_file_system(guest: Guest, host: ScriptedHost) -> None:
-    image = guest.machine.share / f"blank-{host.client.wire}.img"
-    image.write_bytes(bytes(1 << 20))
-    plugged = await guest.machine.vm.plug_block(Disk("blank", image), "virtio-blk")
-    try:
-        code, message = await refused(host, driver=plugged.driver, source=plugged.source, fstype="xfs")
-    finally:
-        await guest.machine.vm.unplug("blank")
+    async with blank_disk(guest) as disk:
+        code, message = await refused(host, driver=disk.driver, source=disk.source, fstype="xfs")
     assert code == code_of(KernelRefused, host)
     assert "/dev/vdb" in message
     assert "EINVAL" in message

@@ -10,6 +10,7 @@ from tests.vm.containers.guests import (
     SANDBOX_HOSTNAME,
     Guest,
     allow,
+    blank_disk,
     pid_of_box,
     run_inside,
     run_to_end,
@@ -42,23 +43,35 @@ async def test_oom_scores(guest: Guest, host: ScriptedHost) -> None:
 
 
 async def test_the_guests_disk_is_out_of_reach(guest: Guest, host: ScriptedHost) -> None:
-    """A node for it can be made, by the container or for it, but not opened."""
-    major, minor = (await guest.shell.run("cat /sys/block/vda/dev")).split(":")
-    spec = host.spec("sleep", "1000", container_id=BOX)
-    allow(spec, "CAP_MKNOD", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN")
-    async with running(host, spec=spec):
-        # The same way to a device that every container has: the way itself is open.
-        script = "mknod /dev/nought c 1 5 && head -c 1 /dev/nought"
-        assert await run_inside(host, script, exec_id="nought") == (0, b"\0")
-        await guest.shell.run(f"mknod /proc/{await pid_of_box(guest)}/root/dev/given b {major} {minor}")
-        await run_inside(host, f"mknod /dev/made b {major} {minor}", exec_id="mknod")
-        for node in ("given", "made"):
-            status, said = await run_inside(host, f"head -c 1 /dev/{node}", exec_id=f"read-{node}")
+    """A node for it can be made, but not opened, not even where the host allows every device."""
+    async with blank_disk(guest):
+        spec = host.spec("sleep", "1000", container_id=BOX)
+        spec.Linux.Resources.Devices.add(Allow=True, Type="a", Access="rwm")
+        allow(spec, "CAP_MKNOD", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN")
+        async with running(host, spec=spec):
+            for disk in ("vdb", "vda"):
+                numbers = (await guest.shell.run(f"cat /sys/block/{disk}/dev")).replace(":", " ")
+                assert await run_inside(host, f"mknod /dev/{disk} b {numbers}", exec_id=disk) == (0, b"")
+            assert await run_inside(host, "head -c 1 /dev/vdb", exec_id="other") == (0, b"\0")
+            for name, attempt in (("read", "head -c 1 /dev/vda"), ("mount", "mount -r /dev/vda /tmp")):
+                status, said = await run_inside(host, attempt, exec_id=name)
+                assert status != 0
+                assert b"not permitted" in said or b"denied" in said
+
+
+async def test_no_device_without_leave(guest: Guest, host: ScriptedHost) -> None:
+    """Where the host's spec names no device, a container has the usual ones alone."""
+    async with blank_disk(guest):
+        spec = host.spec("sleep", "1000", container_id=BOX)
+        allow(spec, "CAP_MKNOD", "CAP_DAC_OVERRIDE")
+        async with running(host, spec=spec):
+            numbers = (await guest.shell.run("cat /sys/block/vdb/dev")).replace(":", " ")
+            assert await run_inside(host, "head -c 1 /dev/zero", exec_id="usual") == (0, b"\0")
+            status, said = await run_inside(
+                host, f"mknod /dev/own b {numbers}; head -c 1 /dev/own", exec_id="own"
+            )
             assert status != 0
             assert b"Operation not permitted" in said
-        status, said = await run_inside(host, "mount -t ext4 -o ro /dev/given /tmp", exec_id="mount")
-        assert status != 0
-        assert b"Operation not permitted" in said or b"denied" in said
 
 
 async def test_volumes(guest: Guest, host: ScriptedHost) -> None:
