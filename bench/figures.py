@@ -54,8 +54,10 @@ def page(figures: Sequence[Figure]) -> str:
     rows = "\n".join(figure.row() for figure in figures)
     return f"""# Performance
 
-Measured by `make bench` on: {machine()}. Figures of one run; medians where a note says so. "Under TCG" is a
-guest whose processor QEMU emulates, about 15 times slower than the machine.
+Measured by `make bench` on: {machine()}.
+
+Figures of one run; medians where a note says so. "Under TCG" is a guest whose processor QEMU emulates, about
+15 times slower than the machine.
 
 | figure | measured | budget | kept | how |
 | --- | --- | --- | --- | --- |

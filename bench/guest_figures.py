@@ -38,9 +38,9 @@ async def _boot(form: ImageForm, directory: Path) -> list[Figure]:
     )
     machine = Vm(config)
     power_on = time.perf_counter()
+    init_starts = asyncio.create_task(_line_appears(machine.console_log, _INIT_STARTS))
     await machine.start()
     try:
-        init_starts = asyncio.create_task(_line_appears(machine.console_log, _INIT_STARTS))
         async with await connect(machine.agent_address, wire="ttrpc", timeout_s=_PATIENCE_S) as client:
             await client.call("Check", client.messages.CheckRequest())
         answered = time.perf_counter()

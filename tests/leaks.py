@@ -89,9 +89,13 @@ def _loop_devices() -> list[str]:
 
 
 def _sockets() -> list[str]:
-    """Listening or bound unix sockets with a name; anonymous pairs have none."""
+    """Bound unix sockets of ours that can be reached: by a file of this root, or an abstract name."""
     names = (line.split()[7:] for line in Path("/proc/net/unix").read_text().splitlines()[1:])
-    return [name[0] for name in names if name and ("pykata" in name[0] or "kata" in name[0])]
+    return [
+        name[0]
+        for name in names
+        if name and "kata" in name[0] and (name[0].startswith("@") or os.path.exists(name[0]))
+    ]
 
 
 def _cgroups() -> list[str]:
