@@ -27,7 +27,7 @@ def kernel_command_line(config: VmConfig, tsc_khz: int | None) -> str:
     if tsc_khz is not None:
         words.append(f"tsc_early_khz={tsc_khz}")
     if config.image.rootfs is not None:
-        words += ["root=/dev/vda", "rootfstype=ext4", "ro", "rootflags=errors=remount-ro"]
+        words += ["root=/dev/vda", "rootfstype=ext4", "ro", "rootflags=data=ordered,errors=remount-ro"]
     words += ["quiet", "panic=1", f"nr_cpus={config.cpus}", "agent.use_vsock=true"]
     if config.scsi:
         # The guest finds no SCSI disk by itself; the agent's write to `scan` makes one appear.

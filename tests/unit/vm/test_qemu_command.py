@@ -48,7 +48,7 @@ KERNEL_WORDS = (
 def test_q35() -> None:
     kernel = (
         f"{KERNEL_WORDS} reboot=k tsc_early_khz=2596000 "
-        "root=/dev/vda rootfstype=ext4 ro rootflags=errors=remount-ro "
+        "root=/dev/vda rootfstype=ext4 ro rootflags=data=ordered,errors=remount-ro "
         "quiet panic=1 nr_cpus=2 agent.use_vsock=true scsi_mod.scan=none agent.log=debug"
     )
     expected = """
