@@ -79,12 +79,15 @@ def _mounts() -> list[str]:
 
 
 def _loop_devices() -> list[str]:
+    """Loop devices over files of this root, deleted ones included."""
     found = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+    for attribute in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
-            found.append(f"/dev/{backing.parts[3]} {backing.read_text().strip()}")
+            backing = attribute.read_text().strip()
         except OSError:  # detached while we looked
             continue
+        if os.path.exists(backing) or backing.endswith(" (deleted)"):
+            found.append(f"/dev/{attribute.parts[3]} {backing}")
     return found
 
 
