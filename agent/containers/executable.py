@@ -1,13 +1,15 @@
 """Whether the kernel of this guest can execute a container's command, asked before crun is.
 
-crun finds out by itself that a command does not exist or may not be executed. What it does not see is
-a file that execve(2) will refuse: it creates and starts such a container, whose first process then
-exits with 1 (own measurement, crun 1.8.1). So only that is looked at here, and a command that cannot
-be judged (it may lie in a mount of the container's) is left to crun.
+crun finds out by itself that a command does not exist. Of one that exists and may not be executed it
+sometimes says the same; and it does not see a file that execve(2) will refuse: it creates and starts
+such a container, whose first process then exits with 1 (own measurement, crun 1.8.1). So these two are
+looked at here, and a command that cannot be judged (it may lie in a mount of the container's) is left
+to crun.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -36,17 +38,24 @@ _BINFMT_MISC = "/proc/sys/fs/binfmt_misc"
 def check_command(rootfs: str, process: dict[str, Any], mounts: Sequence[str]) -> None:
     """Check the command of `process` as it lies below `rootfs`, where `mounts` will cover some paths.
 
-    Blocks on the root filesystem; no link leads out of it. Raises LaunchFailed: 126 for a file in a
-    foreign format, 127 for a script whose interpreter does not exist.
+    Blocks on the root filesystem; no link leads out of it. Raises LaunchFailed: 126 for a file that may
+    not be executed or is in a foreign format, 127 for a script whose interpreter does not exist.
     """
+    denied = ""
     with open_directory(rootfs) as root:
         for path in _candidates(process):
             if _is_covered(path, mounts):
                 return
-            header = _executable_header(root, path)
+            try:
+                header = _executable_header(root, path)
+            except PermissionError:  # execvp(3) looks on, and remembers
+                denied = denied or path
+                continue
             if header is not None:
                 _check_header(root, path, header, mounts)
                 return
+    if denied:
+        raise _failure(126, f"{denied}: permission denied")
 
 
 def _candidates(process: dict[str, Any]) -> Iterator[str]:
@@ -69,7 +78,10 @@ def _is_covered(path: str, mounts: Sequence[str]) -> bool:
 
 
 def _executable_header(root: int, path: str) -> bytes | None:
-    """The beginning of the file; None if there is no file here that may be executed."""
+    """The beginning of the file; None if there is nothing here, or nothing that can be read.
+
+    Raises PermissionError for what execve(2) refuses with EACCES.
+    """
     try:
         found = open_beneath(root, path, os.O_PATH, in_root=True)
     except OSError:
@@ -77,10 +89,8 @@ def _executable_header(root: int, path: str) -> bytes | None:
     try:
         mode = os.fstat(found).st_mode
         if not stat.S_ISREG(mode) or not mode & 0o111:
-            return None
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         reading = os.open(fd_path(found), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
     finally:
         os.close(found)
     try:
@@ -95,8 +105,11 @@ def _check_header(root: int, path: str, header: bytes, mounts: Sequence[str]) ->
         interpreter = os.fsdecode(words[0]) if words else ""
         if not interpreter.startswith("/") or _is_covered(interpreter, mounts):
             return
-        if _executable_header(root, interpreter) is None:
-            raise _failure(127, f"{path}: its interpreter {interpreter} does not exist in the container")
+        try:
+            if _executable_header(root, interpreter) is None:
+                raise _failure(127, f"{path}: its interpreter {interpreter} does not exist in the container")
+        except PermissionError:
+            raise _failure(126, f"{path}: its interpreter {interpreter} cannot be executed") from None
         return
     machine = _elf_machine(header)
     own = _elf_machine(_own_header())

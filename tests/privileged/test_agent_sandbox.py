@@ -188,6 +188,7 @@ async def test_a_removal_that_takes_too_long_goes_on(host: Host) -> None:
     code, message = await host.refused("RemoveContainer", container_id="c1", timeout=1)
     assert (code, "goes on" in message) == (4 if host.is_old else 13, True)
     joined = asyncio.create_task(host.remove("c1"))
+    await host.call("Check")  # the other call is on its way before this one's answer is
     await asyncio.to_thread(fifo.write_text, "go\n")
     await joined
     assert (await host.refused("RemoveContainer", container_id="c1"))[0] == (5 if host.is_old else 13)

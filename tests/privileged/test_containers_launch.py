@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -31,6 +32,9 @@ from tests.privileged.containers import (
 
 # The soak test runs them with 400.
 MANY = int(os.environ.get("PYKATA_MANY_CONTAINERS", "100"))
+
+# 32 and 33 belong to glibc's threads (nptl(7)): nobody can change what they were at the start.
+GLIBC_SIGNALS = 1 << 31 | 1 << 32
 
 
 @pytest.mark.parametrize(
@@ -216,7 +220,8 @@ async def test_a_container_does_not_inherit_from_the_agent(
         assert code == 0
         assert output.startswith(b"0\n")
         assert b"SECRET" not in output
-        assert b"SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n" in output
+        for mask in re.findall(rb"Sig(?:Blk|Ign):\t(\w+)", output):
+            assert int(mask, 16) & ~GLIBC_SIGNALS == 0
         assert output.split()[-4:] == [b"0", b"1", b"2", b"3"]  # the last is ls's own
 
 

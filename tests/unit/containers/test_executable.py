@@ -65,11 +65,22 @@ def test_formats(root: Path, content: bytes, exit_code: int | None) -> None:
     assert caught.value.exit_code == exit_code
 
 
-def test_what_is_missing_or_not_executable_is_left_to_the_runtime(root: Path) -> None:
+def test_what_is_missing_is_left_to_the_runtime(root: Path) -> None:
+    put(root, "bin/plain", b"foreign", 0o644)
+    for name in ("nonexistent", "/bin/nonexistent", "/bin/plain/x"):
+        check_command(str(root), command(name), [])
+
+
+def test_what_cannot_be_executed(root: Path) -> None:
     put(root, "bin/plain", b"foreign", 0o644)
     os.mkfifo(root / "bin/fifo", 0o755)
-    for name in ("plain", "/bin/plain", "nonexistent", "/bin", "/bin/fifo", "/bin/plain/x"):
-        check_command(str(root), command(name), [])
+    for name in ("plain", "/bin/plain", "/bin", "/bin/fifo"):
+        with pytest.raises(LaunchFailed, match="^exit status 126: /bin.*: permission denied") as caught:
+            check_command(str(root), command(name), [])
+        assert caught.value.exit_code == 126
+    put(root, "bin/script", b"#!/bin/plain\n")
+    with pytest.raises(LaunchFailed, match="^exit status 126: .* interpreter /bin/plain cannot be executed"):
+        check_command(str(root), command("script"), [])
 
 
 def test_the_search_goes_on_past_files_that_cannot_be_executed(root: Path) -> None:
