@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.leaks import RUN_MARK, Footprint
+from tests.leaks import RUN_MARK, Footprint, lasting_leaks
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,5 +17,5 @@ def nothing_is_left() -> Iterator[None]:
     os.environ[RUN_MARK] = uuid.uuid4().hex
     before = Footprint.take()
     yield
-    leaks = Footprint.take().leaks_since(before)
+    leaks = lasting_leaks(before)
     assert not leaks, f"this run left on the machine: {leaks}"

@@ -7,6 +7,7 @@ sockets, cgroups and files. Two pictures are compared by what the later one has 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -53,6 +54,21 @@ class Footprint:
             for field in fields(self)
         }
         return {kind: found for kind, found in grown.items() if found}
+
+
+def lasting_leaks(before: Footprint, *, patience_s: float = 30.0) -> dict[str, list[str]]:
+    """What has come since `before` and stays: seen in every look for `patience_s` seconds.
+
+    Another run on the same machine has mounts, sockets and cgroups of its own, which come and go.
+    """
+    deadline = time.monotonic() + patience_s
+    leaks = Footprint.take().leaks_since(before)
+    while leaks and time.monotonic() < deadline:
+        time.sleep(0.5)  # there is no one event for all of these
+        now = Footprint.take().leaks_since(before)
+        kept = {kind: [item for item in found if item in now.get(kind, ())] for kind, found in leaks.items()}
+        leaks = {kind: found for kind, found in kept.items() if found}
+    return leaks
 
 
 def _processes() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.linux.mount import mount, umount
-from tests.leaks import Footprint
+from tests.leaks import Footprint, lasting_leaks
 
 
 @contextlib.contextmanager
@@ -90,5 +90,5 @@ PLANTED: dict[str, Callable[[Path], AbstractContextManager[None]]] = {
 def test_a_planted_leak_is_found(kind: str, tmp_path: Path) -> None:
     before = Footprint.take()
     with PLANTED[kind](tmp_path):
-        assert kind in Footprint.take().leaks_since(before)
+        assert kind in lasting_leaks(before, patience_s=1)
     assert kind not in Footprint.take().leaks_since(before)
