@@ -75,11 +75,11 @@ def test_what_cannot_be_executed(root: Path) -> None:
     put(root, "bin/plain", b"foreign", 0o644)
     os.mkfifo(root / "bin/fifo", 0o755)
     for name in ("plain", "/bin/plain", "/bin", "/bin/fifo"):
-        with pytest.raises(LaunchFailed, match="^exit status 126: /bin.*: permission denied") as caught:
+        with pytest.raises(LaunchFailed, match=r"^exit status 126: /bin.*: permission denied") as caught:
             check_command(str(root), command(name), [])
         assert caught.value.exit_code == 126
     put(root, "bin/script", b"#!/bin/plain\n")
-    with pytest.raises(LaunchFailed, match="^exit status 126: .* interpreter /bin/plain cannot be executed"):
+    with pytest.raises(LaunchFailed, match=r"^exit status 126: .* interpreter /bin/plain cannot be executed"):
         check_command(str(root), command("script"), [])
 
 
