@@ -53,15 +53,13 @@ def wait(sandboxes: tuple[str, ...]) -> int:
 @click.argument("sandboxes", nargs=-1, required=True)
 def stop(sandboxes: tuple[str, ...], grace_s: float) -> int:
     """End the containers of SANDBOXES and their VMs."""
-    from host.monitor_client import ask
-    from host.monitor_protocol import Stop
     from host.state import SandboxStore
 
     store = SandboxStore()
     for reference in sandboxes:
         sandbox = store.find(reference)
         if sandbox.has_owner():
-            asyncio.run(ask(sandbox, Stop(grace_s)))
+            asyncio.run(_stop(sandbox, grace_s))
         click.echo(reference)
     return 0
 
@@ -124,12 +122,18 @@ def _is_ending(sandbox: Sandbox) -> bool:
 
 async def _end(sandbox: Sandbox) -> None:
     """Ask the monitor to take everything down; if it does not answer in time, it will be killed."""
+    with contextlib.suppress(TimeoutError, HostError):
+        await asyncio.wait_for(_stop(sandbox, grace_s=0), 2 * ORDERLY_REMOVAL_S)
+
+
+async def _stop(sandbox: Sandbox, grace_s: float) -> None:
+    """Have the monitor end the container and the VM, and see the monitor itself gone."""
     from host.monitor_client import ask
     from host.monitor_protocol import Stop
 
+    await ask(sandbox, Stop(grace_s))
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(TimeoutError, HostError):
-        await asyncio.wait_for(ask(sandbox, Stop(grace_s=0)), ORDERLY_REMOVAL_S)
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(loop.run_in_executor(None, sandbox.wait_for_owner), ORDERLY_REMOVAL_S)
 
 

@@ -35,10 +35,15 @@ class ProcessIdentity:
         return start_ticks == self.start_ticks and state not in "ZX"
 
     def kill(self, *, timeout_s: float) -> bool:
-        """Send SIGKILL to this very process and wait for its end; says whether it is gone.
+        """Send SIGKILL to this very process and wait for its end; says whether it is gone."""
+        return self._until_gone(timeout_s, signal.SIGKILL)
 
-        The pidfd is opened before the identity is checked, so nothing can slip in between.
-        """
+    def ends_within(self, timeout_s: float) -> bool:
+        """Wait for the end of this very process; says whether it is gone."""
+        return self._until_gone(timeout_s, None)
+
+    def _until_gone(self, timeout_s: float, signum: signal.Signals | None) -> bool:
+        """The pidfd is opened before the identity is checked, so nothing can slip in between."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -46,7 +51,8 @@ class ProcessIdentity:
         try:
             if not self.is_alive():
                 return True
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            if signum is not None:
+                signal.pidfd_send_signal(pidfd, signum)
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             return bool(poll.poll(timeout_s * 1000))

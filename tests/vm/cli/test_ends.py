@@ -102,7 +102,7 @@ def test_stop_keeps_the_record_and_the_log_until_rm(pykata: CommandLine) -> None
     assert pykata("stop", "stopped").status == 0
     record = sandbox.read()
     assert (record.phase, record.exit_status) == (Phase.EXITED, 128 + signal.SIGKILL)
-    assert not any(process.is_alive() for process in processes)
+    assert all(process.ends_within(2) for process in processes)
     assert pykata("logs", "stopped").output == b"words\n"
     refused = pykata("exec", "stopped", "--", "true")
     assert refused.status == 125
