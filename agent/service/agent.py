@@ -15,6 +15,7 @@ from agent.containers.container import Container, RuntimePaths
 from agent.devices.wait import Devices
 from agent.processes.reaper import Reaper
 from agent.sandbox.sandbox import Sandbox
+from agent.storage.copied_files import CopiedFiles
 from agent.storage.filesystems import Filesystems
 from agent.storage.guest import RunningGuest
 from agent.storage.registry import HandlerRegistry
@@ -47,6 +48,7 @@ class Agent:
         self.devices = Devices(hotplug_timeout_s=config.hotplug_timeout_s)
         self.guest = RunningGuest(self.devices, Filesystems(reaper))
         self.registry = HandlerRegistry()
+        self.copied_files = CopiedFiles()
         self.sandbox: Sandbox[Container] = Sandbox()
         self.shutdown = asyncio.Event()
 

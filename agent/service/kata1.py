@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.errors import CodedError, Generation, InvalidRequest, KernelRefused, NotFound, StatusCode
+from agent.errors import (
+    CodedError,
+    DeadlineExceeded,
+    Generation,
+    InvalidRequest,
+    KernelRefused,
+    NotFound,
+    StatusCode,
+)
 from agent.network.interfaces import Interface
 from agent.network.routes import Route
 from agent.sandbox.sandbox import UnknownContainer
 from agent.service import messages, requests
-from agent.service.rules import Rules
+from agent.service.rules import CopyRules, ProcessorRules, Rules
 from protos import kata1
 
 RULES = Rules(
@@ -19,6 +27,8 @@ RULES = Rules(
         "UpdateInterface": {NotFound: StatusCode.INTERNAL},
         "ReseedRandomDev": {InvalidRequest: StatusCode.UNKNOWN},
         "SetGuestDateTime": {KernelRefused: StatusCode.INTERNAL},
+        "CopyFile": {InvalidRequest: StatusCode.UNKNOWN},
+        "OnlineCPUMem": {InvalidRequest: StatusCode.UNKNOWN, DeadlineExceeded: StatusCode.UNKNOWN},
     },
     needs_sandbox=frozenset(
         {
@@ -47,6 +57,9 @@ RULES = Rules(
     unknown_service_is_invalid=False,
     names_device_handlers=True,
     acpi_spares_memory_probe=True,
+    reseed_is_best_effort=True,
+    copies=CopyRules(root="/run", mode_bits=0o777, owner_gets_parents=False),
+    processors=ProcessorRules(count_is_total=False, may_go_on_behind=True, timeout_s=10.0),
 )
 
 

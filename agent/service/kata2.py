@@ -12,7 +12,7 @@ from agent.network.interfaces import Interface
 from agent.network.routes import Route
 from agent.sandbox.sandbox import UnknownContainer
 from agent.service import messages, requests
-from agent.service.rules import ANY_METHOD, Rules
+from agent.service.rules import ANY_METHOD, CopyRules, ProcessorRules, Rules
 from agent.storage.handler import FsGroup, StorageRequest
 from protos import kata2
 
@@ -33,6 +33,10 @@ RULES = Rules(
         },
         "UpdateInterface": {NotFound: StatusCode.INTERNAL},
         "ReseedRandomDev": {InvalidRequest: StatusCode.INTERNAL},
+        "CopyFile": {InvalidRequest: StatusCode.INTERNAL},
+        "AddSwap": {InvalidRequest: StatusCode.INTERNAL},
+        "AddSwapPath": {InvalidRequest: StatusCode.INTERNAL},
+        "UpdateEphemeralMounts": {InvalidRequest: StatusCode.INTERNAL},
     },
     needs_sandbox=frozenset(),
     empty_exec_id_is_init=True,
@@ -48,6 +52,11 @@ RULES = Rules(
     unknown_service_is_invalid=True,
     names_device_handlers=False,
     acpi_spares_memory_probe=False,
+    reseed_is_best_effort=False,
+    copies=CopyRules(
+        root="/run/kata-containers/shared/containers", mode_bits=0o7777, owner_gets_parents=True
+    ),
+    processors=ProcessorRules(count_is_total=True, may_go_on_behind=False, timeout_s=5.0),
 )
 
 

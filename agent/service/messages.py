@@ -195,6 +195,19 @@ def encode_guest_details(schema: Schema, answer: requests.GuestDetails) -> Messa
     )
 
 
+def _copy_file(message: Message) -> requests.CopyFile:
+    return requests.CopyFile(
+        path=message.path,
+        file_size=message.file_size,
+        file_mode=message.file_mode,
+        dir_mode=message.dir_mode,
+        uid=message.uid,
+        gid=message.gid,
+        offset=message.offset,
+        data=message.data,
+    )
+
+
 SHARED_DECODERS: Mapping[str, Decoder] = {
     "Check": no_arguments,
     "Version": no_arguments,
@@ -215,6 +228,7 @@ SHARED_DECODERS: Mapping[str, Decoder] = {
     "GetGuestDetails": lambda m: requests.GetGuestDetails(m.mem_block_size, m.mem_hotplug_probe),
     "ReseedRandomDev": lambda m: requests.ReseedRandomDevice(m.data),
     "SetGuestDateTime": lambda m: requests.SetGuestDateTime(m.Sec, m.Usec),
+    "CopyFile": _copy_file,
 }
 
 

@@ -169,6 +169,87 @@ class SetGuestDateTime:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyFile:
+    """A piece of a file, a directory, or a link whose target is `data`; `file_mode` says which."""
+
+    path: str
+    file_size: int
+    file_mode: int
+    dir_mode: int
+    uid: int
+    gid: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineCpusAndMemory:
+    """Put plugged CPUs, and memory unless `cpu_only`, to use; `cpus` is meant by the generation's rule."""
+
+    wait: bool
+    cpus: int
+    cpu_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeMemory:
+    """The physical addresses at which memory has been plugged in."""
+
+    addresses: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddSwap:
+    """Swap to the disk in these PCI slots, the way from the root bus."""
+
+    pci_path: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddSwapPath:
+    """Swap to the disk, or file, at `path`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetVolumeStats:
+    """How full the filesystem at `path` is."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeVolume:
+    """Let the filesystem at `path` grow to `size_bytes`, or with 0 to all its disk has."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateEphemeralMounts:
+    """Mounted storages of driver `ephemeral`, with the options they are to have from now on."""
+
+    storages: tuple[StorageRequest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetIpTables:
+    """All rules of one family."""
+
+    ipv6: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetIpTables:
+    """Rules as iptables-save writes them."""
+
+    ipv6: bool
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StreamData:
     """What was read. Only with `at_end` does an empty `data` mean the end of the stream."""
 

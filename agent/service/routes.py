@@ -16,6 +16,7 @@ from agent.errors import AgentError, CodedError, Generation, InvalidRequest, Uns
 from agent.log import request_name
 from agent.service import (
     container_calls,
+    file_calls,
     guest_calls,
     health_calls,
     network_calls,
@@ -62,6 +63,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
         "GetGuestDetails": guest_calls.get_guest_details,
         "ReseedRandomDev": guest_calls.reseed_random_device,
         "SetGuestDateTime": guest_calls.set_guest_date_time,
+        "CopyFile": file_calls.copy_file,
     },
 }
 
@@ -86,7 +88,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "MemAgentCompactSet": "this agent has no memory agent",
     "OnlineCPUMem": _NOT_YET,
     "MemHotplugByProbe": _NOT_YET,
-    "CopyFile": _NOT_YET,
     "GetOOMEvent": _NOT_YET,
     "AddSwap": _NOT_YET,
     "AddSwapPath": _NOT_YET,

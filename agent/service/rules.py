@@ -17,6 +17,24 @@ Codes = Mapping[str, Mapping[type[AgentError], StatusCode]]
 
 
 @dataclass(frozen=True, slots=True)
+class CopyRules:
+    """What CopyFile may do, and with which permissions."""
+
+    root: str  # nothing is copied anywhere else
+    mode_bits: int  # of what the host sends, those that a copied file or directory gets
+    owner_gets_parents: bool  # directories made on the way; else they are root's
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorRules:
+    """How OnlineCPUMem is meant."""
+
+    count_is_total: bool  # the CPUs that are to be online in the end; else those to be added
+    may_go_on_behind: bool  # unless the host says that it waits, it is answered at once
+    timeout_s: float  # for CPUs to be plugged in
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """The behaviour that hosts of one generation expect.
 
@@ -42,6 +60,9 @@ class Rules:
     unknown_service_is_invalid: bool  # else it is unimplemented, as gRPC has it
     names_device_handlers: bool
     acpi_spares_memory_probe: bool  # no probe is told of where ACPI announces memory
+    reseed_is_best_effort: bool  # bytes that cannot be counted as entropy are mixed in all the same
+    copies: CopyRules
+    processors: ProcessorRules
 
     def recode(self, method: str, error: AgentError) -> StatusCode | None:
         """The code that `method`'s own rule gives `error`, or None if it has no rule for it."""

@@ -70,6 +70,7 @@ async def tear_down(agent: Agent) -> None:
     Raises the first failure when all has been tried; WrongState while the sandbox is being made or
     destroyed.
     """
+    await agent.copied_files.discard_unfinished()
     sandbox = agent.sandbox
     if sandbox.state is SandboxState.ABSENT and not sandbox.members():
         return
