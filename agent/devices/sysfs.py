@@ -1,7 +1,7 @@
 """The guest's hardware as sysfs shows it, below a root that tests may choose.
 
 Sources: Documentation/admin-guide/sysfs-rules.rst and Documentation/ABI/testing/sysfs-bus-pci,
-sysfs-class-scsi_host and sysfs-devices-memory of the Linux kernel.
+sysfs-class-scsi_host, sysfs-devices-memory and sysfs-devices-system-cpu of the Linux kernel.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 from agent.devices.address import PciPath, ScsiAddress
 from agent.errors import InvalidRequest, KernelRefused, Unsupported
 
+_SECTOR_BYTES = 512  # the unit of a disk's `size`, whatever its own sectors (ABI/stable/sysfs-block)
+_CPU = re.compile(r"cpu[0-9]+", re.ASCII)
 _PCI_ADDRESS = re.compile(r"([0-9a-f]{4,}:[0-9a-f]{2}):[0-9a-f]{2}\.[0-7]")
 
 
@@ -117,6 +119,69 @@ class Sysfs:
             _write(self._root / devpath.lstrip("/") / "online", "1")
         except OSError as error:
             raise KernelRefused.from_oserror("memory online", error) from error
+
+    def probe_memory(self, address: int) -> None:
+        """Announce memory at the physical `address`. Raises Unsupported, KernelRefused."""
+        try:
+            _write(self._root / "devices/system/memory/probe", f"0x{address:x}")
+        except FileNotFoundError as error:
+            raise Unsupported(
+                "this kernel takes no word of plugged memory", hint="it needs CONFIG_ARCH_MEMORY_PROBE"
+            ) from error
+        except OSError as error:
+            raise KernelRefused.from_oserror(f"memory probe at 0x{address:x}", error) from error
+
+    def online_cpus(self) -> str:
+        """The list of the CPUs in use, as the kernel writes it. Raises KernelRefused."""
+        try:
+            return (self._root / "devices/system/cpu/online").read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise KernelRefused.from_oserror("reading the online CPUs", error) from error
+
+    def offline_cpus(self) -> list[str]:
+        """The devpaths of CPUs that are plugged in but not in use, in the order of their numbers.
+
+        One without `online`, as the first often is, cannot be switched off and so is in use.
+        """
+        directory = self._root / "devices/system/cpu"
+        numbers = sorted(
+            int(entry.name[3:]) for entry in self._entries(directory) if _CPU.fullmatch(entry.name)
+        )
+        return [
+            f"/devices/system/cpu/cpu{number}"
+            for number in numbers
+            if _read(directory / f"cpu{number}/online") == "0"
+        ]
+
+    def online_cpu(self, devpath: str) -> None:
+        """Put the CPU at `devpath` to use; blocks until it runs. Raises KernelRefused."""
+        try:
+            _write(self._root / devpath.lstrip("/") / "online", "1")
+        except OSError as error:
+            raise KernelRefused.from_oserror("CPU online", error) from error
+
+    def disk(self, number: tuple[int, int]) -> tuple[str, int]:
+        """Name below /dev and size in bytes of the disk with the device number (major, minor).
+
+        Raises Unsupported if no disk has it, as is so for filesystems without one.
+        """
+        directory = self._disk_directory(number)
+        size, event = _read(directory / "size"), _read(directory / "uevent")
+        name = re.search(r"^DEVNAME=(.+)$", event, re.MULTILINE)
+        if name is None or not size.isdecimal():
+            raise Unsupported(f"there is no disk with the device number {number[0]}:{number[1]}")
+        return name[1], int(size) * _SECTOR_BYTES
+
+    def rescan_disk(self, number: tuple[int, int]) -> None:
+        """Have the driver look again how large a disk is, where it has to be told. Raises KernelRefused."""
+        try:
+            _write(self._disk_directory(number) / "device/rescan", "1")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # most drivers notice by themselves
+                raise KernelRefused.from_oserror("disk rescan", error) from error
+
+    def _disk_directory(self, number: tuple[int, int]) -> Path:
+        return self._root / "dev/block" / f"{number[0]}:{number[1]}"
 
     def _pci_root(self, root_complex: int) -> str:
         """The devpath of a root bus: /devices/pci0000:NN, or below a platform device on arm64."""

@@ -24,7 +24,10 @@ from agent.devices.address import (
     PmemAddress,
     ScsiAddress,
 )
+from agent.devices.capacity import Disk, wait_for_capacity
 from agent.devices.matching import Matcher, block_matcher, interface_matcher
+from agent.devices.memory import Memory
+from agent.devices.processors import Processors
 from agent.devices.sysfs import KernelDevice, Sysfs, is_block_node
 from agent.devices.uevents import KernelUevents, Uevent, UeventBus
 from agent.errors import AgentError, DeviceTimeout, InvalidRequest
@@ -91,6 +94,8 @@ class Devices:
         self._hotplug_timeout_s = hotplug_timeout_s
         self._bus = bus or KernelUevents()
         self._is_node = is_node
+        self.processors = Processors(self._sysfs, self._bus)
+        self.memory = Memory(self._sysfs)
         self._running = contextlib.ExitStack()
         self._onlining: set[asyncio.Task[None]] = set()
 
@@ -136,6 +141,16 @@ class Devices:
             self._sysfs.rescan_pci,
         )
         return (await self._find(wanted)).name
+
+    async def grown_disk(self, number: tuple[int, int], size_bytes: int) -> Disk:
+        """The disk with the device `number`, once it has `size_bytes`; see wait_for_capacity."""
+        return await wait_for_capacity(
+            number,
+            size_bytes,
+            sysfs=self._sysfs,
+            bus=self._bus,
+            timeout_s=self._hotplug_timeout_s,
+        )
 
     async def _find(self, wanted: _Wanted) -> KernelDevice:
         await self._bus.start()
