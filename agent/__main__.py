@@ -106,7 +106,7 @@ def _serve_as_init(arguments: Sequence[str]) -> None:
 def _serve(config: AgentConfig, *, is_init: bool, complaints: Sequence[str] = ()) -> None:
     from agent.supervisor import supervise
 
-    log.configure(config, stream=sys.stdout if sys.stdout is not None else sys.stderr)
+    log.configure(config, stream=log.own_stream(sys.stdout if sys.stdout is not None else sys.stderr))
     logger = logging.getLogger("agent")
     for sentence in (*config.warnings, *complaints):
         logger.warning(sentence)

@@ -123,6 +123,19 @@ def configure(config: AgentConfig, *, stream: IO[str]) -> None:
     logging.getLogger(_ROOT).setLevel(_LEVELS[config.log_level])
 
 
+def own_stream(stream: IO[str]) -> IO[str]:
+    """`stream` on a descriptor of the log's own.
+
+    So descriptor 1 can be pointed elsewhere while a library prints there, and no record goes with it
+    (agent.service.rego). A stream without a descriptor is returned as it is.
+    """
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError):
+        return stream
+    return open(descriptor, "w", encoding="utf-8", errors="backslashreplace")
+
+
 def set_sandbox(sandbox_id: str) -> None:
     """Add `sandbox_id` to every record from now on; an empty one ends that."""
     _fields.sandbox = sandbox_id

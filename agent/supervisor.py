@@ -39,7 +39,8 @@ async def supervise(config: AgentConfig, *, is_init: bool) -> None:
     """Serve until DestroySandbox or SIGTERM asks for the end, then stop in order.
 
     As `is_init` the agent has the machine to itself: it loads drivers, and the keyboard cannot end it.
-    Raises OSError when the server's address cannot be had, and AgentError.
+    Raises OSError when the server's address cannot be had, and AgentError: without the policy that it
+    is to start with, no call is answered.
     """
     async with AsyncExitStack() as life:
         reaper = Reaper()
@@ -62,6 +63,7 @@ async def supervise(config: AgentConfig, *, is_init: bool) -> None:
         from agent.service.routes import Router
 
         agent = Agent(config, reaper)
+        await agent.policy.load(config.policy_file)
         router.set(Router(agent))
         later = asyncio.create_task(_what_can_wait(agent, reaper, is_init=is_init), name="what can wait")
         later.add_done_callback(_report)

@@ -6,19 +6,26 @@ Built once by the supervisor. It holds no logic of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.config import AgentConfig
 from agent.containers.container import Container, RuntimePaths
+from agent.containers.oom import OomEvents
 from agent.devices.wait import Devices
 from agent.processes.reaper import Reaper
 from agent.sandbox.sandbox import Sandbox
+from agent.service.policy import Policy
 from agent.storage.copied_files import CopiedFiles
 from agent.storage.filesystems import Filesystems
 from agent.storage.guest import RunningGuest
 from agent.storage.registry import HandlerRegistry
+
+_log = logging.getLogger("agent.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,8 @@ class GuestPaths:
     namespaces: str = "/run/sandbox-ns"
     resolv_conf: str = "/run/kata-containers/sandbox/resolv.conf"
     system_resolv_conf: str = "/etc/resolv.conf"
+    procfs: str = "/proc"
+    sysfs: str = "/sys"
 
 
 class Agent:
@@ -45,12 +54,27 @@ class Agent:
         self.reaper = reaper
         self.runtime_paths = runtime_paths or RuntimePaths()
         self.guest_paths = guest_paths or GuestPaths()
-        self.devices = Devices(hotplug_timeout_s=config.hotplug_timeout_s)
+        self.devices = Devices(sysfs_root=self.guest_paths.sysfs, hotplug_timeout_s=config.hotplug_timeout_s)
         self.guest = RunningGuest(self.devices, Filesystems(reaper))
         self.registry = HandlerRegistry()
         self.copied_files = CopiedFiles()
+        self.oom_events = OomEvents()
+        self.policy = Policy()
         self.sandbox: Sandbox[Container] = Sandbox()
         self.shutdown = asyncio.Event()
+        self.scrape_count = 0  # of metrics
+        self._behind: set[asyncio.Task[None]] = set()
+
+    def go_on_behind(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Let `work` go on after its request has been answered. Its failure is logged under `name`."""
+        task = asyncio.create_task(work, name=name)
+        self._behind.add(task)
+        task.add_done_callback(self._settle)
+
+    def _settle(self, task: asyncio.Task[None]) -> None:
+        self._behind.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("%s failed", task.get_name(), extra={"error": str(error)})
 
     @property
     def is_init(self) -> bool:

@@ -15,7 +15,7 @@ from agent.network.addresses import AddressText
 from agent.network.interfaces import Interface
 from agent.network.neighbours import Neighbour
 from agent.service import requests
-from agent.service.oci_document import process_document, spec_document
+from agent.service.oci_document import process_document, resources_document, spec_document
 from agent.storage.handler import FsGroup, StorageRequest
 
 Message: TypeAlias = Any  # a message of either generation: the two have no type in common
@@ -48,13 +48,20 @@ class Codec:
 
     def decode(self, service: str, method: str, payload: bytes) -> object:
         """The request in `payload`. Raises InvalidRequest if the bytes are no message of this method."""
+        return self.read(method, self.parse(service, method, payload))
+
+    def parse(self, service: str, method: str, payload: bytes) -> Message:
+        """The message in `payload`. Raises InvalidRequest if the bytes are none of this method."""
         from google.protobuf.message import DecodeError  # 38 ms, paid with the first message
 
         request_class, _ = self._services[service][method]
         try:
-            message = request_class.FromString(payload)
+            return request_class.FromString(payload)
         except DecodeError as error:
             raise InvalidRequest(f"the payload is no {request_class.DESCRIPTOR.name}: {error}") from error
+
+    def read(self, method: str, message: Message) -> object:
+        """The request that `message` is. Raises InvalidRequest."""
         return self._decoders[method](message)
 
     def encode(self, method: str, answer: object) -> bytes:
@@ -128,7 +135,11 @@ def create_sandbox(message: Message, storages: Sequence[StorageRequest]) -> requ
 
 
 def create_container(
-    message: Message, storages: Sequence[StorageRequest], *, agent_pidns: bool
+    message: Message,
+    storages: Sequence[StorageRequest],
+    *,
+    agent_pidns: bool = False,
+    shared_mounts: Sequence[requests.SharedMount] = (),
 ) -> requests.CreateContainer:
     """A `CreateContainerRequest`."""
     return requests.CreateContainer(
@@ -139,7 +150,13 @@ def create_container(
         storages=tuple(storages),
         sandbox_pidns=message.sandbox_pidns,
         agent_pidns=agent_pidns,
+        shared_mounts=tuple(shared_mounts),
     )
+
+
+def _update_container(message: Message) -> requests.UpdateContainer:
+    resources = resources_document(message.resources) if message.HasField("resources") else None
+    return requests.UpdateContainer(message.container_id, resources)
 
 
 def _exec_process(message: Message) -> requests.ExecProcess:
@@ -226,9 +243,17 @@ SHARED_DECODERS: Mapping[str, Decoder] = {
     "TtyWinResize": lambda m: requests.TtyWinResize(m.container_id, m.exec_id, m.row, m.column),
     "AddARPNeighbors": _add_neighbours,
     "GetGuestDetails": lambda m: requests.GetGuestDetails(m.mem_block_size, m.mem_hotplug_probe),
+    "UpdateContainer": _update_container,
+    "StatsContainer": lambda m: requests.ContainerName(m.container_id),
+    "PauseContainer": lambda m: requests.ContainerName(m.container_id),
+    "ResumeContainer": lambda m: requests.ContainerName(m.container_id),
+    "GetOOMEvent": no_arguments,
     "ReseedRandomDev": lambda m: requests.ReseedRandomDevice(m.data),
     "SetGuestDateTime": lambda m: requests.SetGuestDateTime(m.Sec, m.Usec),
     "CopyFile": _copy_file,
+    "OnlineCPUMem": lambda m: requests.OnlineCpusAndMemory(m.wait, m.nb_cpus, m.cpu_only),
+    "MemHotplugByProbe": lambda m: requests.ProbeMemory(tuple(m.memHotplugProbeAddr)),
+    "SetPolicy": lambda m: requests.SetPolicy(m.policy),
 }
 
 
@@ -239,6 +264,7 @@ def shared_encoders(schema: Schema) -> dict[str, Encoder]:
         "Version": lambda answer: schema.VersionCheckResponse(
             grpc_version=answer.api, agent_version=answer.agent
         ),
+        "GetOOMEvent": lambda answer: schema.OOMEvent(container_id=answer),
         "WaitProcess": lambda answer: schema.WaitProcessResponse(status=answer),
         "WriteStdin": lambda answer: schema.WriteStreamResponse(len=answer),
     }

@@ -6,7 +6,9 @@ alone. A text that the host left out is empty, as proto3 has it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from agent.containers.oci_spec import OciProcess, OciSpec
 from agent.devices.request import DeviceRequest
@@ -43,6 +45,15 @@ class CreateSandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedMount:
+    """A mount of another container's, by the name Kubernetes gives that one, to be had in this one."""
+
+    source_container: str
+    source_path: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreateContainer:
     """`spec` is None if the host sent none; `agent_pidns` puts it into the agent's pid namespace (1.x)."""
 
@@ -53,6 +64,39 @@ class CreateContainer:
     storages: tuple[StorageRequest, ...] = ()
     sandbox_pidns: bool = False
     agent_pidns: bool = False
+    shared_mounts: tuple[SharedMount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerName:
+    """A container: what StatsContainer, PauseContainer and ResumeContainer are about."""
+
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateContainer:
+    """New limits, as the OCI document's linux.resources; None if the host sent none."""
+
+    container_id: str
+    resources: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListProcesses:
+    """`format` is "json" or "table"; `arguments` are options of ps(1)."""
+
+    container_id: str
+    format: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GetDiagnosticData:
+    """The only `log_type` is "termination_log"."""
+
+    log_type: str
+    container_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +291,13 @@ class SetIpTables:
 
     ipv6: bool
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """The text of a policy, in Rego."""
+
+    policy: str
 
 
 @dataclass(frozen=True, slots=True)

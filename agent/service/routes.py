@@ -19,9 +19,15 @@ from agent.service import (
     file_calls,
     guest_calls,
     health_calls,
+    inspection_calls,
+    memory_calls,
+    metrics_calls,
     network_calls,
+    policy_calls,
     process_io_calls,
+    resource_calls,
     sandbox_calls,
+    volume_calls,
 )
 from agent.service.agent import Agent
 from agent.service.messages import Codec
@@ -49,6 +55,13 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
         "RemoveContainer": container_calls.remove_container,
         "ExecProcess": container_calls.exec_process,
         "SignalProcess": container_calls.signal_process,
+        "UpdateContainer": resource_calls.update_container,
+        "StatsContainer": resource_calls.stats_container,
+        "PauseContainer": resource_calls.pause_container,
+        "ResumeContainer": resource_calls.resume_container,
+        "GetOOMEvent": resource_calls.get_oom_event,
+        "ListProcesses": inspection_calls.list_processes,
+        "GetDiagnosticData": inspection_calls.get_diagnostic_data,
         "WaitProcess": process_io_calls.wait_process,
         "WriteStdin": process_io_calls.write_stdin,
         "ReadStdout": process_io_calls.read_stdout,
@@ -64,6 +77,20 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
         "ReseedRandomDev": guest_calls.reseed_random_device,
         "SetGuestDateTime": guest_calls.set_guest_date_time,
         "CopyFile": file_calls.copy_file,
+        "GetVolumeStats": volume_calls.get_volume_stats,
+        "ResizeVolume": volume_calls.resize_volume,
+        "UpdateEphemeralMounts": volume_calls.update_ephemeral_mounts,
+        "RemoveStaleVirtiofsShareMounts": volume_calls.remove_stale_virtiofs_share_mounts,
+        "GetMetrics": metrics_calls.get_metrics,
+        "GetIPTables": network_calls.get_iptables,
+        "SetIPTables": network_calls.set_iptables,
+        "OnlineCPUMem": memory_calls.online_cpu_mem,
+        "MemHotplugByProbe": memory_calls.mem_hotplug_by_probe,
+        "AddSwap": memory_calls.add_swap,
+        "AddSwapPath": memory_calls.add_swap_path,
+        "MemAgentMemcgSet": memory_calls.refuse_memory_agent,
+        "MemAgentCompactSet": memory_calls.refuse_memory_agent,
+        "SetPolicy": policy_calls.set_policy,
     },
 }
 
@@ -71,29 +98,8 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
 _NOT_YET = "this agent does not support it"
 _NO_TRACING = "this agent is not traced"
 UNSUPPORTED: Mapping[str, str] = {
-    "ListProcesses": _NOT_YET,
-    "UpdateContainer": _NOT_YET,
-    "UpdateEphemeralMounts": _NOT_YET,
-    "StatsContainer": _NOT_YET,
-    "PauseContainer": _NOT_YET,
-    "ResumeContainer": _NOT_YET,
-    "RemoveStaleVirtiofsShareMounts": _NOT_YET,
-    "GetDiagnosticData": _NOT_YET,
-    "GetIPTables": _NOT_YET,
-    "SetIPTables": _NOT_YET,
     "StartTracing": _NO_TRACING,
     "StopTracing": _NO_TRACING,
-    "GetMetrics": _NOT_YET,
-    "MemAgentMemcgSet": "this agent has no memory agent",
-    "MemAgentCompactSet": "this agent has no memory agent",
-    "OnlineCPUMem": _NOT_YET,
-    "MemHotplugByProbe": _NOT_YET,
-    "GetOOMEvent": _NOT_YET,
-    "AddSwap": _NOT_YET,
-    "AddSwapPath": _NOT_YET,
-    "GetVolumeStats": _NOT_YET,
-    "ResizeVolume": "a guest cannot resize a volume",
-    "SetPolicy": "this agent has no policy engine",
 }
 
 _MODULES = {Generation.KATA1: "agent.service.kata1", Generation.KATA2: "agent.service.kata2"}
@@ -114,7 +120,10 @@ class Router:
         codec, rules = self._dialect(generation)
         try:
             handler = _handler(service, method, codec, rules)
-            request = codec.decode(service, method, payload)
+            message = codec.parse(service, method, payload)
+            request = codec.read(method, message)
+            if service == AGENT_SERVICE and self._agent.policy.is_set:
+                handler = policy_calls.under_policy(handler, method, message)
             if _log.isEnabledFor(logging.DEBUG):
                 answer = await self._logged(handler, method, request, rules)
             else:
