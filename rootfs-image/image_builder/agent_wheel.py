@@ -22,6 +22,7 @@ _GUEST_PYTHON = (
     "--platform=manylinux2014_x86_64",
     "--platform=manylinux_2_17_x86_64",
     "--platform=manylinux_2_28_x86_64",
+    "--platform=manylinux_2_34_x86_64",  # Debian 12 has glibc 2.36
     "--platform=any",
 )
 # Of the agent's packages: test suites, and C sources that only a compiler reads.

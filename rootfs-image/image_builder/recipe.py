@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from image_builder.errors import ImageBuildError
 
@@ -15,6 +15,8 @@ InitSystem = Literal["agent", "systemd"]
 
 # What of the project goes into the wheel, and so into the image.
 _WHEEL_SOURCES = ("agent", "host", "protos", "storage_handlers", "pyproject.toml", "README.md")
+# The extras of pyproject.toml that go into the image.
+_GUEST_EXTRAS = ("policy",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,15 @@ def load_recipe(project: Path, *, init_system: InitSystem = "agent") -> Recipe:
         initramfs_modules=modules["initramfs"],
         root_modules=modules["root"],
         removals=removals,
-        dependencies=tuple(metadata["project"]["dependencies"]),
+        dependencies=_guest_dependencies(metadata["project"]),
         init_system=init_system,
     )
+
+
+def _guest_dependencies(project: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the agent needs, and the optional packages that the guest has all the same."""
+    extras = project.get("optional-dependencies", {})
+    return (*project["dependencies"], *(each for name in _GUEST_EXTRAS for each in extras.get(name, ())))
 
 
 def parse_list(text: str) -> tuple[str, ...]:
