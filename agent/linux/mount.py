@@ -133,12 +133,21 @@ def remount_bind(
 
     Raises OSError.
     """
-    status = os.statvfs(target).f_flag
-    present = MountFlag(0)
-    for bit, flag in PER_MOUNT_FLAGS.items():
-        if status & bit:
-            present |= flag
-    mount("none", target, "", MountFlag.REMOUNT | MountFlag.BIND | (present & ~clear) | add)
+    mount("none", target, "", MountFlag.REMOUNT | MountFlag.BIND | (_present(target) & ~clear) | add)
+
+
+def remount(
+    target: str,
+    add: MountFlag = MountFlag(0),  # noqa: B008 - an immutable value
+    clear: MountFlag = MountFlag(0),  # noqa: B008 - an immutable value
+    data: str = "",
+) -> None:
+    """Give the filesystem whose mount has its root at `target` new options in `data`.
+
+    The mount keeps its flags but for those that are added and cleared: the bare call would take
+    nosuid, nodev and noexec away. Raises OSError.
+    """
+    mount("none", target, "", MountFlag.REMOUNT | (_present(target) & ~clear) | add, data)
 
 
 def remount_bind_read_only(target: str) -> None:
@@ -152,6 +161,16 @@ def set_propagation(target: str, propagation: MountFlag) -> None:
     Raises OSError.
     """
     mount("none", target, "", propagation)
+
+
+def _present(target: str) -> MountFlag:
+    """The flags that the mount at `target` has of its own."""
+    status = os.statvfs(target).f_flag
+    present = MountFlag(0)
+    for bit, flag in PER_MOUNT_FLAGS.items():
+        if status & bit:
+            present |= flag
+    return present
 
 
 def _c_text(text: str) -> bytes:

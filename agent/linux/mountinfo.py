@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,6 +63,20 @@ def read_mountinfo(path: str = "/proc/self/mountinfo") -> list[MountEntry]:
     """The mount table in the kernel's order. Raises OSError, ValueError."""
     text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     return [parse_line(line) for line in text.split("\n") if line]
+
+
+def mount_of(descriptor: int) -> MountEntry:
+    """The mount on which the open file `descriptor` lies (proc_pid_fdinfo(5)).
+
+    Raises OSError(ESTALE) if it has been unmounted meanwhile.
+    """
+    text = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
+    match = re.search(r"^mnt_id:\s*(\d+)$", text, re.MULTILINE)
+    assert match is not None  # there since Linux 3.15
+    for entry in read_mountinfo():
+        if entry.mount_id == int(match[1]):
+            return entry
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def mounts_below(path: str, table: Iterable[MountEntry] | None = None) -> list[MountEntry]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 
 from agent.errors import CodedError, InvalidRequest, KernelRefused, StatusCode
 from agent.linux.blocking import run_blocking
 from agent.linux.clock import set_wall_clock
-from agent.linux.entropy import reseed
+from agent.linux.entropy import mix, reseed
 from agent.service.agent import Agent
 from agent.service.health_calls import agent_version
 from agent.service.requests import GetGuestDetails, GuestDetails, ReseedRandomDevice, SetGuestDateTime
 from agent.service.rules import Rules
+
+_log = logging.getLogger("agent.service.guest")
 
 # The device types that CreateContainer knows; the order of the 1.x agent is random.
 _DEVICE_HANDLERS = ("blk", "blk-ccw", "mmioblk", "nvdimm", "scsi")
@@ -19,6 +23,7 @@ _DEVICE_HANDLERS = ("blk", "blk-ccw", "mmioblk", "nvdimm", "scsi")
 _SECCOMP_ACTIONS = "proc/sys/kernel/seccomp/actions_avail"  # seccomp(2): there if filters are
 _BLOCK_SIZE = "sys/devices/system/memory/block_size_bytes"  # Documentation/admin-guide/mm/memory-hotplug.rst
 _PROBE = "sys/devices/system/memory/probe"
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,16}")
 _ACPI_HOTPLUG = "sys/firmware/acpi/hotplug/memory/enabled"
 
 
@@ -43,11 +48,14 @@ async def get_guest_details(agent: Agent, request: GetGuestDetails, rules: Rules
 
 
 async def reseed_random_device(agent: Agent, request: ReseedRandomDevice, rules: Rules) -> None:
-    """Mix the host's bytes into the random number generator. Raises InvalidRequest, KernelRefused."""
+    """Mix the host's bytes into the random number generator, and count them as entropy.
+
+    A 1.x host is content if the kernel only mixes them in. Raises InvalidRequest, KernelRefused.
+    """
     if not request.data:
         raise InvalidRequest("missing entropy data")
     try:
-        await run_blocking(reseed, request.data)
+        await run_blocking(_mix_at_least if rules.reseed_is_best_effort else reseed, request.data)
     except OSError as error:
         raise KernelRefused.from_oserror("reseeding", error) from error
 
@@ -60,6 +68,14 @@ async def set_guest_date_time(agent: Agent, request: SetGuestDateTime, rules: Ru
         raise KernelRefused.from_oserror("Could not set guest time: clock_settime", error) from error
 
 
+def _mix_at_least(data: bytes) -> None:
+    try:
+        reseed(data)
+    except OSError as error:
+        _log.warning("the host's bytes do not count as entropy", extra={"error": str(error)})
+        mix(data)
+
+
 def memory_block_size(root: Path = Path("/")) -> int:
     """The size in bytes of the pieces in which memory is plugged; 0 if the kernel has none.
 
@@ -69,10 +85,9 @@ def memory_block_size(root: Path = Path("/")) -> int:
         text = (root / _BLOCK_SIZE).read_text().strip()
     except FileNotFoundError:
         return 0
-    try:
-        return int(text, 16)
-    except ValueError as error:
-        raise CodedError(StatusCode.INTERNAL, f'Invalid block size "{text}"') from error
+    if not _HEXADECIMAL.fullmatch(text):
+        raise CodedError(StatusCode.INTERNAL, f'Invalid block size "{text}"')
+    return int(text, 16)
 
 
 def has_memory_probe(root: Path = Path("/"), *, unless_acpi: bool) -> bool:

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.errors import AlreadyExists, Generation, InvalidRequest, NotFound, StatusCode, Unavailable
+from agent.errors import (
+    AlreadyExists,
+    Generation,
+    InvalidRequest,
+    NotFound,
+    StatusCode,
+    Unavailable,
+    WrongState,
+)
 from agent.network.interfaces import Interface
 from agent.network.routes import Route
 from agent.sandbox.sandbox import UnknownContainer
 from agent.service import messages, requests
-from agent.service.rules import ANY_METHOD, CopyRules, ProcessorRules, Rules
+from agent.service.rules import ANY_METHOD, CopyRules, ProcessorRules, Rules, UpdateRules
+from agent.service.stats_messages import as_counted, encode_stats
 from agent.storage.handler import FsGroup, StorageRequest
+from agent.storage.volumes import VolumeUsage
 from protos import kata2
 
 _ON_ROOT_MISMATCH = 1  # FSGroupChangePolicy
 _FAMILY_V6 = 1  # types.IPFamily
+_UNIT_BYTES, _UNIT_INODES = 1, 2  # VolumeUsage.Unit
 
 RULES = Rules(
     generation=Generation.KATA2,
@@ -31,6 +42,9 @@ RULES = Rules(
             NotFound: StatusCode.INTERNAL,
             Unavailable: StatusCode.INTERNAL,
         },
+        "PauseContainer": {WrongState: StatusCode.INTERNAL},
+        "ResumeContainer": {WrongState: StatusCode.INTERNAL},
+        "GetDiagnosticData": {NotFound: StatusCode.INTERNAL, UnknownContainer: StatusCode.INTERNAL},
         "UpdateInterface": {NotFound: StatusCode.INTERNAL},
         "ReseedRandomDev": {InvalidRequest: StatusCode.INTERNAL},
         "CopyFile": {InvalidRequest: StatusCode.INTERNAL},
@@ -53,6 +67,8 @@ RULES = Rules(
     names_device_handlers=False,
     acpi_spares_memory_probe=False,
     reseed_is_best_effort=False,
+    oom_spares_sandbox_container=True,
+    updates=UpdateRules(needs_resources=False, ignored=frozenset(), unknown_cpus_mean_all=False),
     copies=CopyRules(
         root="/run/kata-containers/shared/containers", mode_bits=0o7777, owner_gets_parents=True
     ),
@@ -74,7 +90,10 @@ def _create_sandbox(message: kata2.CreateSandboxRequest) -> requests.CreateSandb
 
 def _create_container(message: kata2.CreateContainerRequest) -> requests.CreateContainer:
     storages = [_storage(each) for each in message.storages]
-    return messages.create_container(message, storages, agent_pidns=False)
+    shared = [
+        requests.SharedMount(each.src_ctr, each.src_path, each.dst_path) for each in message.shared_mounts
+    ]
+    return messages.create_container(message, storages, shared_mounts=shared)
 
 
 def _update_interface(message: kata2.UpdateInterfaceRequest) -> requests.UpdateInterface:
@@ -147,6 +166,18 @@ def _encode_routes(answer: Sequence[Route]) -> kata2.Routes:
     )
 
 
+def _encode_volume_stats(answer: VolumeUsage) -> kata2.VolumeStatsResponse:
+    """Bytes first, then inodes; a volume that could be looked at is in order."""
+    usages = ((_UNIT_BYTES, answer.size_bytes), (_UNIT_INODES, answer.inodes))
+    return kata2.VolumeStatsResponse(
+        usage=[
+            kata2.VolumeUsage(unit=unit, total=each.total, used=each.used, available=each.available)
+            for unit, each in usages
+        ],
+        volume_condition=kata2.VolumeCondition(abnormal=False, message="OK"),
+    )
+
+
 def _encode_guest_details(answer: requests.GuestDetails) -> kata2.GuestDetailsResponse:
     message: kata2.GuestDetailsResponse = messages.encode_guest_details(kata2, answer)
     message.agent_details.extra_features.extend(answer.extra_features)
@@ -159,17 +190,37 @@ CODEC = messages.Codec(
         **messages.SHARED_DECODERS,
         "CreateSandbox": _create_sandbox,
         "CreateContainer": _create_container,
+        "GetDiagnosticData": lambda m: requests.GetDiagnosticData(m.log_type, m.container_id),
         "UpdateInterface": _update_interface,
         "UpdateRoutes": _update_routes,
+        "GetVolumeStats": lambda m: requests.GetVolumeStats(m.volume_guest_path),
+        "ResizeVolume": lambda m: requests.ResizeVolume(m.volume_guest_path, m.size),
+        "UpdateEphemeralMounts": lambda m: requests.UpdateEphemeralMounts(
+            tuple(_storage(each) for each in m.storages)
+        ),
+        "RemoveStaleVirtiofsShareMounts": messages.no_arguments,
+        "GetMetrics": messages.no_arguments,
+        "GetIPTables": lambda m: requests.GetIpTables(m.is_ipv6),
+        "SetIPTables": lambda m: requests.SetIpTables(m.is_ipv6, m.data),
+        "AddSwap": lambda m: requests.AddSwap(tuple(m.PCIPath)),
+        "AddSwapPath": lambda m: requests.AddSwapPath(m.path),
+        "MemAgentMemcgSet": messages.no_arguments,
+        "MemAgentCompactSet": messages.no_arguments,
     },
     encoders={
         **messages.shared_encoders(kata2),
         "ReadStdout": _encode_read,
         "ReadStderr": _encode_read,
+        "StatsContainer": lambda answer: encode_stats(kata2, answer, block_io_view=as_counted),
+        "GetDiagnosticData": lambda answer: kata2.GetDiagnosticDataResponse(data=answer),
         "UpdateInterface": _encode_interface,
         "ListInterfaces": _encode_interfaces,
         "UpdateRoutes": _encode_routes,
         "ListRoutes": _encode_routes,
+        "GetVolumeStats": _encode_volume_stats,
+        "GetMetrics": lambda answer: kata2.Metrics(metrics=answer),
+        "GetIPTables": lambda answer: kata2.GetIPTablesResponse(data=answer),
+        "SetIPTables": lambda answer: kata2.SetIPTablesResponse(data=answer),
         "GetGuestDetails": _encode_guest_details,
     },
 )

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.errors import InvalidRequest
-from agent.network import interfaces, neighbours, routes
+from agent.network import interfaces, iptables, neighbours, routes
 from agent.network.interfaces import Interface
 from agent.network.routes import Route
 from agent.service.agent import Agent
-from agent.service.requests import AddNeighbours, NoArguments, UpdateInterface, UpdateRoutes
+from agent.service.requests import (
+    AddNeighbours,
+    GetIpTables,
+    NoArguments,
+    SetIpTables,
+    UpdateInterface,
+    UpdateRoutes,
+)
 from agent.service.rules import Rules
 
 
@@ -55,3 +62,19 @@ async def add_neighbours(agent: Agent, request: AddNeighbours, rules: Rules) -> 
     if request.neighbours is None:
         raise InvalidRequest("the request has no neighbors")
     await neighbours.add_neighbours(request.neighbours, exclusive=rules.network_replaces)
+
+
+async def get_iptables(agent: Agent, request: GetIpTables, rules: Rules) -> bytes:
+    """All packet filter rules of one family, as iptables-save(8) writes them.
+
+    Raises Unsupported, KernelRefused, DeadlineExceeded.
+    """
+    return await iptables.save(agent.reaper, ipv6=request.ipv6)
+
+
+async def set_iptables(agent: Agent, request: SetIpTables, rules: Rules) -> bytes:
+    """Put the tables in `data` in place of what they hold now; what iptables-restore(8) said.
+
+    Raises Unsupported, KernelRefused, DeadlineExceeded.
+    """
+    return await iptables.restore(agent.reaper, request.data, ipv6=request.ipv6)

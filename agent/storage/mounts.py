@@ -5,23 +5,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
-from agent.errors import InvalidRequest, KernelRefused
+from agent.errors import InvalidRequest, KernelRefused, Unsupported
 from agent.linux.blocking import run_blocking
 from agent.linux.mount import (
     PER_MOUNT_FLAGS,
     MountFlag,
     mount,
+    remount,
     remount_bind,
     set_propagation,
     umount,
 )
-from agent.linux.mountinfo import MountEntry, mounts_below, read_mountinfo
+from agent.linux.mountinfo import MountEntry, mount_of, mounts_below, read_mountinfo
 from agent.linux.paths import fd_path, remove_tree_at
 from agent.storage.handler import AttachedStorage, FsGroup
 from agent.storage.mount_options import MountOptions
@@ -64,6 +63,37 @@ class Mounts:
     async def give_to_group(self, mount_point: str, group: FsGroup, *, read_only: bool) -> None:
         """Give a mounted storage's files to a group; see GuestMounts.give_to_group."""
         await run_blocking(self._give_to_group, mount_point, group, read_only)
+
+    async def remount_tmpfs(self, changes: Sequence[tuple[str, MountOptions]]) -> None:
+        """Give each tmpfs that is mounted at a mount point new options, such as `size=`.
+
+        Nothing is changed unless all of them are there; after a failure they have their old sizes.
+        Raises InvalidRequest, Unsupported (a filesystem of another kind), KernelRefused.
+        """
+        await run_blocking(self._remount_tmpfs, changes)
+
+    def _remount_tmpfs(self, changes: Sequence[tuple[str, MountOptions]]) -> None:
+        places = [self._tmpfs_at(mount_point) for mount_point, _ in changes]
+        with contextlib.ExitStack() as undo:
+            for place, (mount_point, options) in zip(places, changes, strict=True):
+                with place.open() as root, _refusals("remount", None, mount_point):
+                    before = os.statvfs(fd_path(root))
+                    remount(fd_path(root), options.flags & _PER_MOUNT, options.clear, options.data)
+                undo.callback(_restore_size, place, before.f_blocks * before.f_frsize)
+            undo.pop_all()
+
+    def _tmpfs_at(self, mount_point: str) -> Place:
+        place = self._points.locate(mount_point)
+        with _refusals("looking at", None, mount_point):
+            try:
+                entry = _topmost_mount(place)
+            except FileNotFoundError:
+                entry = None
+        if entry is None or entry.mount_point != place.path:
+            raise InvalidRequest(f"no storage is mounted at {mount_point}")
+        if entry.fstype != "tmpfs":
+            raise Unsupported(f"{mount_point}: a {entry.fstype} cannot be given another size")
+        return place
 
     def _give_to_group(self, mount_point: str, group: FsGroup, read_only: bool) -> None:
         place = self._points.locate(mount_point)
@@ -218,12 +248,9 @@ def _stands_on(entry: MountEntry, mount_id: int, table: list[MountEntry]) -> boo
 
 
 def _topmost_mount(place: Place) -> MountEntry:
-    """The mount whose root one sees at `place`, found by the id in fdinfo (proc_pid_fdinfo(5))."""
+    """The mount whose root one sees at `place`. Raises OSError."""
     with place.open() as descriptor:
-        text = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
-        match = re.search(r"^mnt_id:\s*(\d+)$", text, re.MULTILINE)
-        assert match is not None  # there since Linux 3.15
-        return next(entry for entry in read_mountinfo() if entry.mount_id == int(match[1]))
+        return mount_of(descriptor)
 
 
 def _real_source(source: str) -> str:
@@ -243,6 +270,12 @@ _gone_is_done = contextlib.suppress(FileNotFoundError)
 def _remove_contents(place: Place) -> None:
     with _refusals("removing", None, place.path), _gone_is_done, place.open_parent() as parent:
         remove_tree_at(parent, place.names[-1])
+
+
+def _restore_size(place: Place, size_bytes: int) -> None:
+    # The failure that led here is what the host is told.
+    with contextlib.suppress(OSError), place.open() as root:
+        remount(fd_path(root), data=f"size={size_bytes}")
 
 
 def _restore_owner(place: Place, before: os.stat_result) -> None:

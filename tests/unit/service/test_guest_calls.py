@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.containers.cpu_list import cpu_numbers
 from agent.errors import CodedError, InvalidRequest, StatusCode
-from agent.service.container_setup import cpu_numbers, guest_root_devices
+from agent.service.container_setup import guest_root_devices
 from agent.service.guest_calls import has_memory_probe, memory_block_size
 from agent.service.names import check_container_id, check_exec_id
 
@@ -30,7 +31,7 @@ def test_a_kernel_without_memory_blocks(tmp_path: Path) -> None:
     assert memory_block_size(tmp_path) == 0
 
 
-@pytest.mark.parametrize("text", ["", "\n", "many"])
+@pytest.mark.parametrize("text", ["", "\n", "many", "-1", "0x10", "1" * 17])
 def test_a_block_size_that_is_none(tmp_path: Path, text: str) -> None:
     put(tmp_path, f"{MEMORY}/block_size_bytes", text)
     with pytest.raises(CodedError, match="Invalid block size") as caught:
