@@ -106,11 +106,17 @@ def _serve_as_init(arguments: Sequence[str]) -> None:
 def _serve(config: AgentConfig, *, is_init: bool, complaints: Sequence[str] = ()) -> None:
     from agent.supervisor import supervise
 
-    log.configure(config, stream=log.own_stream(sys.stdout if sys.stdout is not None else sys.stderr))
+    ring = None
+    if config.log_vport:
+        from agent.log_port import LogRing  # few hosts follow the log
+
+        ring = LogRing()
+    stdout = sys.stdout if sys.stdout is not None else sys.stderr
+    log.configure(config, stream=log.own_stream(stdout) if ring is None else ring)
     logger = logging.getLogger("agent")
     for sentence in (*config.warnings, *complaints):
         logger.warning(sentence)
-    asyncio.run(supervise(config, is_init=is_init))
+    asyncio.run(supervise(config, is_init=is_init, log_ring=ring))
 
 
 def _check(arguments: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 from agent.config import AgentConfig
 
@@ -37,6 +37,19 @@ _ROOT = "agent"
 _OWN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 # What logrus leaves unquoted: a reader of 1.x logs splits at blanks.
 _PLAIN = re.compile(r"[a-zA-Z0-9\-._/@^+]+", re.ASCII)
+
+
+class RecordStream(Protocol):
+    """What records are written to: a text stream, or what takes them as one does."""
+
+    def write(self, text: str, /) -> object:
+        """Take one record, with the end of its line."""
+
+    def flush(self) -> object:
+        """Hold nothing back."""
+
+    def isatty(self) -> bool:
+        """Whether a person reads along."""
 
 
 class _Fields(logging.Filter):
@@ -105,13 +118,13 @@ def json_formatter() -> logging.Formatter:
     return Formatter()
 
 
-def configure(config: AgentConfig, *, stream: IO[str]) -> None:
+def configure(config: AgentConfig, *, stream: RecordStream) -> None:
     """Send the agent's records to `stream`, in the format and from the level that `config` says.
 
     May be called again; the last call counts. Records of other packages pass from `warning` on.
     """
     text = config.log_format == "text" or (config.log_format == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
+    handler: logging.Handler = logging.StreamHandler(stream)
     handler.addFilter(_fields)
     handler.setFormatter(TextFormatter() if text else json_formatter())
     logging.addLevelName(TRACE, "TRACE")

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -23,6 +24,7 @@ from agent.transports.dispatch import Dispatcher
 from agent.transports.listener import Listener
 
 if TYPE_CHECKING:
+    from agent.log_port import LogRing
     from agent.service.agent import Agent
 
 _log = logging.getLogger("agent.supervisor")
@@ -35,9 +37,10 @@ _STOP_GRACE_S = 1.0
 _TEAR_DOWN_S = 20.0
 
 
-async def supervise(config: AgentConfig, *, is_init: bool) -> None:
+async def supervise(config: AgentConfig, *, is_init: bool, log_ring: LogRing | None = None) -> None:
     """Serve until DestroySandbox or SIGTERM asks for the end, then stop in order.
 
+    `log_ring` is where the log goes if the host follows it over its own port.
     As `is_init` the agent has the machine to itself: it loads drivers, and the keyboard cannot end it.
     Raises OSError when the server's address cannot be had, and AgentError: without the policy that it
     is to start with, no call is answered.
@@ -52,6 +55,9 @@ async def supervise(config: AgentConfig, *, is_init: bool) -> None:
             from agent.pid1.drivers import CHANNEL_DRIVERS, load_drivers
 
             await load_drivers(reaper, CHANNEL_DRIVERS)
+
+        if log_ring is not None:
+            _offer_log(config.log_vport, log_ring, life)
 
         router = _LateRouter()
         listener = Listener(config.server_addr, router)
@@ -125,6 +131,20 @@ async def _leave_nothing(agent: Agent) -> None:
             await tear_down(agent)
     except (AgentError, TimeoutError) as error:
         _log.error("the sandbox is not removed", extra={"error": str(error) or type(error).__name__})
+
+
+def _offer_log(port: int, ring: LogRing, life: AsyncExitStack) -> None:
+    """The log for whoever holds the host; on standard output if the port cannot be had."""
+    from agent.log_port import LogPort, fall_back
+
+    log_port = LogPort(ring)
+    try:
+        log_port.start(port)
+    except OSError as error:
+        fall_back(ring, sys.stdout)
+        _log.error("no port for the log", extra={"port": port, "error": str(error)})
+        return
+    life.push_async_callback(log_port.stop)
 
 
 def _offer_console(port: int, reaper: Reaper, life: AsyncExitStack) -> None:
