@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import enum
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agent.containers.bundle import Bundle
 from agent.containers.cgroup import Cgroup
+from agent.containers.cgroup_files import CgroupFiles
 from agent.containers.crun import Crun
 from agent.containers.executable import check_command
+from agent.containers.limits import update_limits
 from agent.containers.oci_spec import (
     OciProcess,
     OciSpec,
     cgroup_path,
     complete_process,
     deny_devices_by_default,
+    merge_resources,
     validate_process,
     validate_spec,
 )
+from agent.containers.oom import OomWatch, watch_oom
 from agent.containers.process import Launcher, Process
 from agent.errors import AgentError, AlreadyExists, KernelRefused, NotFound, WrongState
 from agent.linux.blocking import run_blocking
@@ -83,6 +89,8 @@ class Container:
         self._bundle = Bundle(f"{paths.bundles}/{self.id}")
         self.spec = _prepared(plan, self._bundle.rootfs)
         self._cgroup = Cgroup(self.spec["linux"]["cgroupsPath"], paths.cgroups)
+        self.cgroup_files = CgroupFiles(self.spec["linux"]["cgroupsPath"], paths.cgroups)
+        self._oom_watch: OomWatch | None = None
         self._crun = Crun(paths.crun, paths.crun_root, reaper)
         self._launcher = Launcher(reaper, paths.consoles, plan.launch_timeout_s)
         self._init: Process | None = None
@@ -198,21 +206,32 @@ class Container:
         """Freeze all processes. Raises WrongState unless created or running, KernelRefused."""
         if self.status not in (ContainerStatus.CREATED, ContainerStatus.RUNNING):
             raise WrongState(f"container {self.id} is {self.status.value}, it cannot be paused")
-        await run_to_completion(self._crun.pause(self.id, timeout_s=self._plan.launch_timeout_s))
-        self._state = ContainerStatus.PAUSED
+        await run_to_completion(self._freeze())
 
     async def resume(self) -> None:
         """Thaw all processes. Raises WrongState unless paused, KernelRefused."""
         if self.status is not ContainerStatus.PAUSED:
             raise WrongState(f"container {self.id} is {self.status.value}, it is not paused")
-        await run_to_completion(self._crun.resume(self.id, timeout_s=self._plan.launch_timeout_s))
-        self._state = self._state_when_thawed()
+        await run_to_completion(self._thaw())
 
-    async def update(self, resources: Mapping[str, Any]) -> None:
-        """Set new limits (the OCI document's linux.resources). Raises WrongState, KernelRefused."""
+    async def update(self, resources: Mapping[str, Any], *, cpus_may_come: bool = False) -> None:
+        """Set the limits that `resources` (the OCI document's linux.resources) names, all or none.
+
+        `spec` has them afterwards. `cpus_may_come` as for `update_limits`. Raises WrongState,
+        InvalidRequest, Unsupported, KernelRefused.
+        """
         if self.status is ContainerStatus.STOPPED:
             raise WrongState(f"cannot update stopped container {self.id}")
-        await run_to_completion(self._crun.update(self.id, resources, timeout_s=self._plan.launch_timeout_s))
+        await run_blocking(partial(update_limits, self.cgroup_files, resources, cpus_may_come=cpus_may_come))
+        merge_resources(self.spec, resources)
+
+    def watch_oom(self, report: Callable[[str], None]) -> None:
+        """Call `report` with the container's id whenever the kernel kills in it for want of memory.
+
+        Until the container is removed. A second call changes nothing. Raises KernelRefused.
+        """
+        if self._oom_watch is None and self._removal is None:
+            self._oom_watch = watch_oom(self.cgroup_files, partial(report, self.id))
 
     async def remove(self) -> None:
         """Kill what runs and undo all that `create` did; the container's processes keep their exit codes.
@@ -225,9 +244,11 @@ class Container:
         await asyncio.shield(self._removal)
 
     async def _take_apart(self) -> None:
+        if self._oom_watch is not None:
+            self._oom_watch.close()
         if self._init is not None:
             if self.status is ContainerStatus.PAUSED:
-                await self.resume()
+                await self._thaw()
             # In a pid namespace of its own the rest dies with init. Not before init is gone: a
             # zombie that nobody has collected would keep the namespace, and crun says 0 all the same.
             await self._end_process(self._init)
@@ -250,6 +271,19 @@ class Container:
         except OSError as error:
             raise KernelRefused.from_oserror("removing the cgroup", error) from error
         self._bundle.remove()
+
+    async def _freeze(self) -> None:
+        try:
+            await self._crun.pause(self.id, timeout_s=self._plan.launch_timeout_s)
+        except AgentError:
+            with contextlib.suppress(AgentError):  # half frozen it could not even be killed
+                await self._thaw()
+            raise
+        self._state = ContainerStatus.PAUSED
+
+    async def _thaw(self) -> None:
+        await self._crun.resume(self.id, timeout_s=self._plan.launch_timeout_s)
+        self._state = self._state_when_thawed()
 
     async def _launch_init(self) -> None:
         pid_file = f"{self._bundle.path}/init.pid"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -125,17 +125,6 @@ class Crun:
         """Thaw the container's processes. Raises KernelRefused."""
         await self._checked("resume", container_id, timeout_s=timeout_s)
 
-    async def update(self, container_id: str, resources: Mapping[str, Any], *, timeout_s: float) -> None:
-        """Set new limits, given as the OCI document's linux.resources. Raises KernelRefused."""
-        await self._checked(
-            "update",
-            "--resources",
-            "-",
-            container_id,
-            stdin=json.dumps(resources).encode(),
-            timeout_s=timeout_s,
-        )
-
     async def state(self, container_id: str, *, timeout_s: float) -> dict[str, Any]:
         """crun's own view of the container, for people who look for a fault. Raises KernelRefused."""
         done = await self._checked("state", container_id, timeout_s=timeout_s)
@@ -168,15 +157,15 @@ class Crun:
                 oom_score_adjust=oom_score_adjust,
             )
 
-    async def _checked(self, *arguments: str, timeout_s: float, stdin: bytes = b"") -> Completed:
-        done = await self._run(*arguments, timeout_s=timeout_s, stdin=stdin)
+    async def _checked(self, *arguments: str, timeout_s: float) -> Completed:
+        done = await self._run(*arguments, timeout_s=timeout_s)
         if done.returncode != 0:
             raise KernelRefused(f"{self.program} {arguments[0]} failed: {_sentence(done.stderr)}")
         return done
 
-    async def _run(self, *arguments: str, timeout_s: float, stdin: bytes = b"") -> Completed:
+    async def _run(self, *arguments: str, timeout_s: float) -> Completed:
         async with _cleared_up():
-            return await run(self.reaper, [*self._prefix(), *arguments], stdin=stdin, timeout_s=timeout_s)
+            return await run(self.reaper, [*self._prefix(), *arguments], timeout_s=timeout_s)
 
     def _prefix(self) -> list[str]:
         return [self.program, "--root", self.root, "--cgroup-manager", "cgroupfs"]

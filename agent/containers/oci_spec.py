@@ -7,7 +7,7 @@ function here changes it in place, touches only what its name says, and may be c
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from agent.containers.oci_validation import is_valid_id, validate_process, validate_spec
@@ -25,6 +25,7 @@ __all__ = [
     "deny_root_device",
     "drop_namespace",
     "is_valid_id",
+    "merge_resources",
     "move_net_sysctls",
     "set_namespace",
     "validate_process",
@@ -143,6 +144,21 @@ def cgroup_path(spec: OciSpec, container_id: str) -> str:
     wanted = str(_linux(spec).get("cgroupsPath") or "").replace(":", "/").strip("/")
     path = posixpath.normpath(f"/{wanted}")
     return f"/{container_id}" if path == "/" else path
+
+
+def merge_resources(spec: OciSpec, resources: Mapping[str, Any]) -> None:
+    """Put new limits over those of `spec`; what they do not name stays, the device rules always."""
+    known = _linux(spec).setdefault("resources", {})
+    for name, section in resources.items():
+        if name == "devices":
+            continue
+        if isinstance(section, dict):
+            known[name] = {**(known.get(name) or {}), **section}
+        elif name == "hugepageLimits":
+            sizes = {limit["pageSize"]: limit for limit in (*(known.get(name) or ()), *section)}
+            known[name] = list(sizes.values())
+        else:
+            known[name] = section
 
 
 def complete_process(process: OciProcess, container: OciProcess) -> OciProcess:
