@@ -29,6 +29,7 @@ from agent.service.requests import (
     SignalProcess,
     StartContainer,
 )
+from agent.service.resource_calls import watch_oom
 from agent.service.rules import Rules
 from agent.storage.mount_points import normal_path
 
@@ -68,7 +69,10 @@ async def create_container(agent: Agent, request: CreateContainer, rules: Rules)
 
 async def start_container(agent: Agent, request: StartContainer, rules: Rules) -> None:
     """Let the container's command run. Raises UnknownContainer, WrongState, LaunchFailed."""
-    await agent.sandbox.container(request.container_id).start()
+    container = agent.sandbox.container(request.container_id)
+    if container.status is ContainerStatus.CREATED:
+        watch_oom(agent, container, rules)
+    await container.start()
 
 
 async def exec_process(agent: Agent, request: ExecProcess, rules: Rules) -> None:

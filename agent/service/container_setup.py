@@ -9,13 +9,13 @@ src/agent/src/rpc.rs do_create_container.
 from __future__ import annotations
 
 import os
-import re
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 from agent.containers import oci_spec
 from agent.containers.container import Container, ContainerPlan
+from agent.containers.cpu_list import cpu_numbers
 from agent.containers.oci_spec import OciSpec
 from agent.devices.request import resolve_devices
 from agent.errors import InvalidRequest, KernelRefused, WrongState
@@ -27,8 +27,6 @@ from agent.service.rules import Rules
 from agent.storage.apply import attach_storages
 
 _ONLINE_CPUS = "/sys/devices/system/cpu/online"
-_CPU_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
-_HIGHEST_CPU = 8191  # CONFIG_NR_CPUS goes up to 8192 on x86 (arch/x86/Kconfig)
 
 
 def check_spec(request: CreateContainer, rules: Rules) -> OciSpec:
@@ -138,25 +136,17 @@ def _add_guest_hooks(agent: Agent, spec: OciSpec) -> None:
 def _fit_cpuset(spec: OciSpec) -> None:
     """A set with a CPU that this guest lacks becomes the set of all that are online (as in 1.x)."""
     cpu = spec["linux"].get("resources", {}).get("cpu", {})
-    if "cpus" not in cpu:
-        return
+    if "cpus" in cpu:
+        cpu["cpus"] = online_if_lacking(cpu["cpus"])
+
+
+def online_if_lacking(cpus: str) -> str:
+    """The list `cpus`, or that of all online CPUs if `cpus` names one that is not. Raises InvalidRequest.
+
+    A few bytes of sysfs, read on the loop.
+    """
     online = Path(_ONLINE_CPUS).read_text().strip()
-    if not cpu_numbers(cpu["cpus"]) <= cpu_numbers(online):
-        cpu["cpus"] = online
-
-
-def cpu_numbers(text: str) -> set[int]:
-    """The numbers of a CPU list such as "0-2,4" (cpuset(7), "List format"). Raises InvalidRequest."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        match = _CPU_RANGE.fullmatch(part.strip())
-        if match is None:
-            raise InvalidRequest(f'"{text}" is no list of CPUs')
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last > _HIGHEST_CPU:
-            raise InvalidRequest(f'"{text}" names a CPU beyond {_HIGHEST_CPU}')
-        numbers.update(range(first, last + 1))
-    return numbers
+    return cpus if cpu_numbers(cpus) <= cpu_numbers(online) else online
 
 
 async def _set_net_sysctls(spec: OciSpec, undo: AsyncExitStack) -> None:

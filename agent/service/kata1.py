@@ -12,18 +12,25 @@ from agent.errors import (
     KernelRefused,
     NotFound,
     StatusCode,
+    WrongState,
 )
 from agent.network.interfaces import Interface
 from agent.network.routes import Route
 from agent.sandbox.sandbox import UnknownContainer
 from agent.service import messages, requests
-from agent.service.rules import CopyRules, ProcessorRules, Rules
+from agent.service.rules import CopyRules, ProcessorRules, Rules, UpdateRules
+from agent.service.stats_messages import as_libcontainer, encode_stats
 from protos import kata1
 
 RULES = Rules(
     generation=Generation.KATA1,
     codes={
         "SignalProcess": {UnknownContainer: StatusCode.FAILED_PRECONDITION},
+        # What Go's libcontainer refuses comes as an error without a code.
+        "UpdateContainer": {InvalidRequest: StatusCode.UNKNOWN, WrongState: StatusCode.UNKNOWN},
+        "PauseContainer": {WrongState: StatusCode.UNKNOWN},
+        "ResumeContainer": {WrongState: StatusCode.UNKNOWN},
+        "ListProcesses": {InvalidRequest: StatusCode.UNKNOWN},
         "UpdateInterface": {NotFound: StatusCode.INTERNAL},
         "ReseedRandomDev": {InvalidRequest: StatusCode.UNKNOWN},
         "SetGuestDateTime": {KernelRefused: StatusCode.INTERNAL},
@@ -58,6 +65,24 @@ RULES = Rules(
     names_device_handlers=True,
     acpi_spares_memory_probe=True,
     reseed_is_best_effort=True,
+    oom_spares_sandbox_container=False,
+    updates=UpdateRules(
+        needs_resources=True,
+        ignored=frozenset(
+            {
+                "memory.swappiness",
+                "memory.disableOOMKiller",
+                "blockIO.leafWeight",
+                "blockIO.weightDevice",
+                "blockIO.throttleReadBpsDevice",
+                "blockIO.throttleWriteBpsDevice",
+                "blockIO.throttleReadIOPSDevice",
+                "blockIO.throttleWriteIOPSDevice",
+                "network",
+            }
+        ),
+        unknown_cpus_mean_all=True,
+    ),
     copies=CopyRules(root="/run", mode_bits=0o777, owner_gets_parents=False),
     processors=ProcessorRules(count_is_total=False, may_go_on_behind=True, timeout_s=10.0),
 )
@@ -130,6 +155,7 @@ CODEC = messages.Codec(
         **messages.SHARED_DECODERS,
         "CreateSandbox": _create_sandbox,
         "CreateContainer": _create_container,
+        "ListProcesses": lambda m: requests.ListProcesses(m.container_id, m.format, tuple(m.args)),
         "UpdateInterface": _update_interface,
         "UpdateRoutes": _update_routes,
     },
@@ -137,6 +163,8 @@ CODEC = messages.Codec(
         **messages.shared_encoders(kata1),
         "ReadStdout": _encode_read,
         "ReadStderr": _encode_read,
+        "StatsContainer": lambda answer: encode_stats(kata1, answer, block_io_view=as_libcontainer),
+        "ListProcesses": lambda answer: kata1.ListProcessesResponse(process_list=answer),
         "UpdateInterface": _encode_interface,
         "ListInterfaces": _encode_interfaces,
         "UpdateRoutes": _encode_routes,

@@ -75,6 +75,11 @@ def spec_document(spec: Message) -> JsonObject:
     return document
 
 
+def resources_document(resources: Message) -> JsonObject:
+    """The `linux.resources` object of a `LinuxResources` message."""
+    return _convert(resources)
+
+
 def process_document(process: Message) -> JsonObject:
     """The `process` object of a `Process` message, as `crun exec --process` takes it."""
     return _convert(process)

@@ -35,6 +35,15 @@ class ProcessorRules:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateRules:
+    """What UpdateContainer takes, of names such as "memory" and "memory.swappiness"."""
+
+    needs_resources: bool  # else a request without any changes nothing
+    ignored: frozenset[str]
+    unknown_cpus_mean_all: bool  # else they are waited for: they may be about to be plugged in
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """The behaviour that hosts of one generation expect.
 
@@ -61,6 +70,8 @@ class Rules:
     names_device_handlers: bool
     acpi_spares_memory_probe: bool  # no probe is told of where ACPI announces memory
     reseed_is_best_effort: bool  # bytes that cannot be counted as entropy are mixed in all the same
+    oom_spares_sandbox_container: bool  # GetOOMEvent tells nothing of the one that has the sandbox's id
+    updates: UpdateRules
     copies: CopyRules
     processors: ProcessorRules
 

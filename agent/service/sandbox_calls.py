@@ -61,6 +61,7 @@ async def destroy_sandbox(agent: Agent, request: NoArguments, rules: Rules) -> N
         await run_to_completion(tear_down(agent))
     finally:
         if rules.destroy_shuts_down:
+            agent.oom_events.close()
             agent.shutdown.set()
 
 
