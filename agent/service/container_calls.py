@@ -31,6 +31,8 @@ from agent.service.requests import (
 )
 from agent.service.resource_calls import watch_oom
 from agent.service.rules import Rules
+from agent.service.shared_mounts import check_shared_mounts, share_mounts
+from agent.service.stream_ports import connect_streams, named_connections
 from agent.storage.mount_points import normal_path
 
 _log = logging.getLogger("agent.service.containers")
@@ -50,6 +52,7 @@ async def create_container(agent: Agent, request: CreateContainer, rules: Rules)
     if request.exec_id:
         check_exec_id(request.exec_id)
     spec = check_spec(request, rules)
+    check_shared_mounts(request)
     member = sandbox.reserve(request.container_id)
     try:
         async with member.lock, AsyncExitStack() as undo_on_failure:
@@ -57,6 +60,9 @@ async def create_container(agent: Agent, request: CreateContainer, rules: Rules)
             container = await Container.create(
                 plan, paths=agent.runtime_paths, reaper=agent.reaper, stack=member.teardown
             )
+            await share_mounts(agent, request, container)
+            async with named_connections(agent, request.ports) as connections:
+                connect_streams(container.init, connections)
             undo_on_failure.pop_all()
             _offer_pid_namespace(agent, member, container)
             _keep_shared_storages(agent, request)
@@ -85,7 +91,9 @@ async def exec_process(agent: Agent, request: ExecProcess, rules: Rules) -> None
     process = request.process
     if process is None:
         raise InvalidRequest("the request has no process")
-    await container.execute(request.exec_id, process, agent.config.container_pipe_size)
+    async with named_connections(agent, request.ports) as connections:
+        launched = await container.execute(request.exec_id, process, agent.config.container_pipe_size)
+        connect_streams(launched, connections)
 
 
 async def signal_process(agent: Agent, request: SignalProcess, rules: Rules) -> None:
