@@ -75,6 +75,8 @@ async def supervise(config: AgentConfig, *, is_init: bool, log_ring: LogRing | N
         later.add_done_callback(_report)
         life.push_async_callback(agent.devices.stop)
         life.push_async_callback(_end, later)
+        if config.passfd_listener_port:
+            _accept_streams(config.passfd_listener_port, agent, life)
         if config.debug_console and config.debug_console_vport:
             _offer_console(config.debug_console_vport, reaper, life)
         life.push_async_callback(_leave_nothing, agent)
@@ -131,6 +133,20 @@ async def _leave_nothing(agent: Agent) -> None:
             await tear_down(agent)
     except (AgentError, TimeoutError) as error:
         _log.error("the sandbox is not removed", extra={"error": str(error) or type(error).__name__})
+
+
+def _accept_streams(port: int, agent: Agent, life: AsyncExitStack) -> None:
+    """Let the host connect processes' streams itself; without the port it gets them by calls."""
+    from agent.transports.passfd import PassfdListener
+
+    listener = PassfdListener()
+    try:
+        listener.start(port)
+    except OSError as error:
+        _log.error("no port for streams", extra={"port": port, "error": str(error)})
+        return
+    agent.passed_connections = listener
+    life.callback(listener.stop)
 
 
 def _offer_log(port: int, ring: LogRing, life: AsyncExitStack) -> None:

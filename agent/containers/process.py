@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,21 @@ class Streams:
         self.stderr.close()
 
 
+@dataclass(slots=True)
+class PassedConnections:
+    """The host's connections for a process's streams, each of which may be missing."""
+
+    stdin: socket.socket | None = None
+    stdout: socket.socket | None = None
+    stderr: socket.socket | None = None
+
+    def close(self) -> None:
+        """Close all. Safe to call twice."""
+        for connection in (self.stdin, self.stdout, self.stderr):
+            if connection is not None:
+                connection.close()
+
+
 class Process:
     """A process that runs, or has run, in a container.
 
@@ -60,17 +76,34 @@ class Process:
         self._streams = streams
         self._reaper = reaper
         self._was_waited_for = False
+        self._passing: set[asyncio.Task[None]] = set()
+        self._feeding: asyncio.Task[None] | None = None
         self._following = asyncio.create_task(self._follow(), name=f"exit of {exec_id}")
 
     async def wait(self) -> int:
         """Wait for the process to exit: its exit code, or 128 + the signal that ended it.
 
-        Never waits for a reader; what the process had written stays readable.
+        Never waits for a reader; what the process had written stays readable. But output that goes to
+        a connection has gone there before.
         """
         await self.exited.wait()
+        if self._passing:
+            await asyncio.wait(self._passing)
         self._was_waited_for = True
         assert self.exit_code is not None
         return self.exit_code
+
+    def pass_on(self, connections: PassedConnections) -> None:
+        """Connect the streams with the host's connections, which they own from now on.
+
+        To be called before anybody has read or written. A terminal has one output.
+        """
+        if self.terminal and connections.stderr is not None:
+            connections.stderr.close()
+        self._passing = {self.stdout.pass_on(connections.stdout)}
+        if not self.terminal:
+            self._passing.add(self.stderr.pass_on(connections.stderr))
+        self._feeding = self.stdin.pass_on(connections.stdin)
 
     @property
     def is_done_with(self) -> bool:
@@ -93,12 +126,16 @@ class Process:
     def close(self) -> None:
         """Give up the streams and what is unread in them; whoever reads sees the end."""
         self._streams.close()
+        for task in self._passing:
+            task.cancel()
 
     async def _follow(self) -> None:
         self.exit_code = await self._reaper.wait(self.pid)
         try:
             # First what lies in the pipes, then the news: a reader that hears it finds all of it there.
             self.stdin.process_exited()
+            if self._feeding is not None:
+                self._feeding.cancel()
             self.stdout.process_exited()
             self.stderr.process_exited()
         finally:

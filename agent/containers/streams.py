@@ -10,6 +10,10 @@ import asyncio
 import errno
 import fcntl
 import os
+import socket
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
 
 from agent.errors import KernelRefused, Unavailable
 
@@ -20,6 +24,9 @@ _LARGE_PIPE_BYTES = 1 << 20
 # A pseudo-terminal holds 8 KiB on its way and 4 KiB in its line discipline (Linux drivers/tty/pty.c,
 # n_tty.c), so this takes all that a process may have left there.
 _TERMINAL_BYTES = 1 << 16
+
+# What is carried at once between a stream and a connection: a pipe's default capacity.
+_PASSED_BYTES = 1 << 16
 
 
 class _Stream:
@@ -82,13 +89,34 @@ class OutputStream(_Stream):
         self._kept = bytearray()
         self._process_has_exited = False
         self._ended = False
+        self._is_passed_on = False
 
     async def read(self, limit: int) -> bytes:
         """Wait for output and return up to `limit` bytes of it; b"" at the end of the stream.
 
         Readers take turns in the order they came. A read that is cancelled has taken nothing.
-        Raises KernelRefused.
+        Raises KernelRefused; Unavailable if all of it goes to a connection.
         """
+        if self._is_passed_on:
+            raise Unavailable("the output goes to a connection of the host's")
+        return await self._next(limit)
+
+    def pass_on(self, connection: socket.socket | None) -> asyncio.Task[None]:
+        """Send everything to `connection`, up to the stream's end, and close it; the task that does so.
+
+        Without a connection, or once nobody listens any more, it is dropped: the process is not held
+        up. From now on `read` is refused.
+        """
+        self._is_passed_on = True
+        return _owning(self._send_all(connection), connection)
+
+    async def _send_all(self, connection: socket.socket | None) -> None:
+        with suppress(KernelRefused):  # what cannot be read has ended
+            while chunk := await self._next(_PASSED_BYTES):
+                if connection is not None and not await _sent(connection, chunk):
+                    connection = None
+
+    async def _next(self, limit: int) -> bytes:
         async with self._turn:
             while (chunk := self._take(limit)) is None:
                 await self._changed()
@@ -171,13 +199,33 @@ class InputStream(_Stream):
         self._terminal = terminal
         self._closing = False
         self._writers = 0
+        self._is_passed_on = False
+
+    def pass_on(self, connection: socket.socket | None) -> asyncio.Task[None]:
+        """Write what comes from `connection`, and close the stream at its end; the task that does so.
+
+        Without a connection the process reads the end at once. From now on `write` is refused.
+        """
+        self._is_passed_on = True
+        return _owning(self._write_received(connection), connection)
+
+    async def _write_received(self, connection: socket.socket | None) -> None:
+        with suppress(KernelRefused, Unavailable):  # the process reads no more
+            while connection is not None and (data := await _received(connection)):
+                await self._write_all(data)
+        self.close()
 
     async def write(self, data: bytes) -> int:
         """Write all of `data` and return its length; waits while the pipe is full.
 
-        Writers take turns; nobody else waits. Raises Unavailable after `close`, KernelRefused (EPIPE)
-        once nobody can read it any more.
+        Writers take turns; nobody else waits. Raises Unavailable after `close` or if the input comes
+        from a connection, KernelRefused (EPIPE) once nobody can read it any more.
         """
+        if self._is_passed_on:
+            raise Unavailable("the input comes from a connection of the host's")
+        return await self._write_all(data)
+
+    async def _write_all(self, data: bytes) -> int:
         if self._closing:
             raise Unavailable("standard input has been closed")
         self._writers += 1
@@ -222,6 +270,32 @@ class InputStream(_Stream):
             return None
         except OSError as error:
             raise KernelRefused.from_oserror("write to standard input", error) from error
+
+
+def _owning(work: Coroutine[Any, Any, None], connection: socket.socket | None) -> asyncio.Task[None]:
+    """A task for `work`, with whose end, whatever it is, `connection` is closed."""
+    task = asyncio.create_task(work)
+    if connection is not None:
+        connection.setblocking(False)
+        task.add_done_callback(lambda _: connection.close())
+    return task
+
+
+async def _sent(connection: socket.socket, chunk: bytes) -> bool:
+    """Send `chunk`; False if the peer has gone."""
+    try:
+        await asyncio.get_running_loop().sock_sendall(connection, chunk)
+    except OSError:
+        return False
+    return True
+
+
+async def _received(connection: socket.socket) -> bytes:
+    """What comes next; b"" if nothing more does, or the peer has gone."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(connection, _PASSED_BYTES)
+    except OSError:
+        return b""
 
 
 def output_pipe(size_bytes: int) -> tuple[OutputStream, int]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agent.config import AgentConfig
 from agent.containers.container import Container, RuntimePaths
@@ -39,6 +40,13 @@ class GuestPaths:
     sysfs: str = "/sys"
 
 
+class ConnectionSource(Protocol):
+    """Where the host's connections for streams wait (agent.transports.passfd)."""
+
+    async def take(self, port: int) -> socket.socket | None:
+        """The connection whose peer has `port`; the caller owns it. None for 0, or if it does not come."""
+
+
 class Agent:
     """The agent's state and its tools. `shutdown` is set once the agent is to end."""
 
@@ -60,6 +68,7 @@ class Agent:
         self.copied_files = CopiedFiles()
         self.oom_events = OomEvents()
         self.policy = Policy()
+        self.passed_connections: ConnectionSource | None = None
         self.sandbox: Sandbox[Container] = Sandbox()
         self.shutdown = asyncio.Event()
         self.scrape_count = 0  # of metrics

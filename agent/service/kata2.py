@@ -93,7 +93,11 @@ def _create_container(message: kata2.CreateContainerRequest) -> requests.CreateC
     shared = [
         requests.SharedMount(each.src_ctr, each.src_path, each.dst_path) for each in message.shared_mounts
     ]
-    return messages.create_container(message, storages, shared_mounts=shared)
+    return messages.create_container(message, storages, shared_mounts=shared, ports=_ports(message))
+
+
+def _ports(message: kata2.CreateContainerRequest | kata2.ExecProcessRequest) -> requests.StreamPorts:
+    return requests.StreamPorts(message.stdin_port, message.stdout_port, message.stderr_port)
 
 
 def _update_interface(message: kata2.UpdateInterfaceRequest) -> requests.UpdateInterface:
@@ -190,6 +194,7 @@ CODEC = messages.Codec(
         **messages.SHARED_DECODERS,
         "CreateSandbox": _create_sandbox,
         "CreateContainer": _create_container,
+        "ExecProcess": lambda m: messages.exec_process(m, _ports(m)),
         "GetDiagnosticData": lambda m: requests.GetDiagnosticData(m.log_type, m.container_id),
         "UpdateInterface": _update_interface,
         "UpdateRoutes": _update_routes,

@@ -25,6 +25,7 @@ Answer: TypeAlias = Any  # what a method's handler returns; each method's encode
 Decoder = Callable[[Message], object]
 Encoder = Callable[[Answer], Message]
 
+_NO_PORTS = requests.StreamPorts()
 _FAMILY_V6 = 1  # types.IPFamily
 
 
@@ -140,6 +141,7 @@ def create_container(
     *,
     agent_pidns: bool = False,
     shared_mounts: Sequence[requests.SharedMount] = (),
+    ports: requests.StreamPorts = _NO_PORTS,
 ) -> requests.CreateContainer:
     """A `CreateContainerRequest`."""
     return requests.CreateContainer(
@@ -151,6 +153,7 @@ def create_container(
         sandbox_pidns=message.sandbox_pidns,
         agent_pidns=agent_pidns,
         shared_mounts=tuple(shared_mounts),
+        ports=ports,
     )
 
 
@@ -159,9 +162,10 @@ def _update_container(message: Message) -> requests.UpdateContainer:
     return requests.UpdateContainer(message.container_id, resources)
 
 
-def _exec_process(message: Message) -> requests.ExecProcess:
+def exec_process(message: Message, ports: requests.StreamPorts = _NO_PORTS) -> requests.ExecProcess:
+    """An `ExecProcessRequest`."""
     process = process_document(message.process) if message.HasField("process") else None
-    return requests.ExecProcess(message.container_id, message.exec_id, process)
+    return requests.ExecProcess(message.container_id, message.exec_id, process, ports)
 
 
 def _process_name(message: Message) -> requests.ProcessName:
@@ -233,7 +237,7 @@ SHARED_DECODERS: Mapping[str, Decoder] = {
     "ListRoutes": no_arguments,
     "StartContainer": lambda m: requests.StartContainer(m.container_id),
     "RemoveContainer": lambda m: requests.RemoveContainer(m.container_id, m.timeout),
-    "ExecProcess": _exec_process,
+    "ExecProcess": exec_process,
     "SignalProcess": lambda m: requests.SignalProcess(m.container_id, m.exec_id, m.signal),
     "WaitProcess": _process_name,
     "WriteStdin": lambda m: requests.WriteStdin(m.container_id, m.exec_id, m.data),

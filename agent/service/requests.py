@@ -54,6 +54,15 @@ class SharedMount:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamPorts:
+    """The host's ports of the connections that carry a process's streams; 0 for none."""
+
+    stdin: int = 0
+    stdout: int = 0
+    stderr: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CreateContainer:
     """`spec` is None if the host sent none; `agent_pidns` puts it into the agent's pid namespace (1.x)."""
 
@@ -65,6 +74,7 @@ class CreateContainer:
     sandbox_pidns: bool = False
     agent_pidns: bool = False
     shared_mounts: tuple[SharedMount, ...] = ()
+    ports: StreamPorts = StreamPorts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,7 @@ class ExecProcess:
     container_id: str
     exec_id: str
     process: OciProcess | None
+    ports: StreamPorts = StreamPorts()
 
 
 @dataclass(frozen=True, slots=True)
