@@ -6,6 +6,7 @@ has a hierarchy of its own, on v2 all share one (cgroups(7)). Everything here bl
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -77,6 +78,15 @@ class CgroupFiles:
                 if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
                     raise
         return found - {0}
+
+    def signal_all(self, signum: int) -> None:
+        """Send a signal to all of `processes`; those that have gone meanwhile are passed over.
+
+        Raises OSError.
+        """
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
 
     def _has(self, controller: str) -> bool:
         return os.path.isdir(self.directory(controller))

@@ -8,8 +8,8 @@ import copy
 import enum
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from agent.containers.bundle import Bundle
 from agent.containers.cgroup import Cgroup
 from agent.containers.cgroup_files import CgroupFiles
 from agent.containers.crun import Crun
+from agent.containers.execs import Execs
 from agent.containers.executable import check_command
 from agent.containers.limits import update_limits
 from agent.containers.oci_spec import (
@@ -36,11 +37,6 @@ from agent.errors import AgentError, AlreadyExists, KernelRefused, NotFound, Wro
 from agent.linux.blocking import run_blocking
 from agent.processes.completion import run_to_completion
 from agent.processes.reaper import Reaper
-
-# Finished execs are remembered until the container is removed, so that a repeated WaitProcess has its
-# answer. A container may be probed by an exec every few seconds for months: of those that everybody
-# is done with, only so many.
-_REMEMBERED_EXECS = 256
 
 # crun and the kernel need longer on a loaded host to take a container apart than to make it: nobody
 # waits for the answer, and giving up would leak (assumed).
@@ -94,14 +90,11 @@ class Container:
         self._crun = Crun(paths.crun, paths.crun_root, reaper)
         self._launcher = Launcher(reaper, paths.consoles, plan.launch_timeout_s)
         self._init: Process | None = None
-        self._processes: dict[str, Process] = {}
+        self._execs = Execs()
         self._state = ContainerStatus.CREATED
         self._start_requested = False
         self._crun_was_asked = False
         self._exec_number = 0
-        self._launching: set[str] = set()
-        self._no_launch = asyncio.Event()
-        self._no_launch.set()
         self._removal: asyncio.Task[None] | None = None
 
     @classmethod
@@ -160,12 +153,14 @@ class Container:
         self._require_running("exec in")
         completed = complete_process(process, self.spec["process"])
         validate_process(completed)
-        with self._reserved(exec_id):
+        if self._is_init(exec_id):
+            raise AlreadyExists(f"exec_id '{exec_id}' already exists")
+        with self._execs.reserved(exec_id):
             try:
                 await self._check_command(completed)
                 return await run_to_completion(self._launch_exec(exec_id, completed, pipe_size))
             except asyncio.CancelledError:
-                self._discard(exec_id)
+                self._execs.discard(exec_id)
                 raise
             except AgentError:
                 self._require_running("exec in")
@@ -176,12 +171,10 @@ class Container:
 
         Raises NotFound.
         """
-        if exec_id in (self.id, self._plan.init_exec_id):
-            return self.init
-        try:
-            return self._processes[exec_id]
-        except KeyError:
-            raise NotFound(f"process {exec_id} not found in container {self.id}") from None
+        process = self.init if self._is_init(exec_id) else self._execs.get(exec_id)
+        if process is None:
+            raise NotFound(f"process {exec_id} not found in container {self.id}")
+        return process
 
     async def signal(self, signum: int, *, exec_id: str | None) -> None:
         """Send a signal to one process, or with None to all that the container has.
@@ -195,7 +188,10 @@ class Container:
             self.process(exec_id).send_signal(signum)
             if was_paused and signum == signal.SIGKILL:
                 await self.resume()
-        elif self.status is not ContainerStatus.STOPPED:
+        elif self.status is ContainerStatus.STOPPED:
+            # In a pid namespace that it shares, what it has started may have outlived its first process.
+            await run_blocking(self.cgroup_files.signal_all, signum)
+        else:
             await self._signal_all(signum)
             if was_paused:
                 self._state = self._state_when_thawed()
@@ -252,8 +248,8 @@ class Container:
             # In a pid namespace of its own the rest dies with init. Not before init is gone: a
             # zombie that nobody has collected would keep the namespace, and crun says 0 all the same.
             await self._end_process(self._init)
-            await self._no_launch.wait()
-            for process in self._processes.values():
+            await self._execs.settled()
+            for process in self._execs:
                 await self._end_process(process)
         if self._crun_was_asked:
             await self._crun.delete(self.id, timeout_s=_REMOVAL_TIMEOUT_S)
@@ -326,8 +322,7 @@ class Container:
             )
         finally:
             os.unlink(process_file)  # on tmpfs
-        self._forget(exec_id)
-        self._processes[exec_id] = launched
+        self._execs.add(launched)
         return launched
 
     async def _check_command(self, process: OciProcess) -> None:
@@ -343,6 +338,9 @@ class Container:
             if self.status is not ContainerStatus.STOPPED:
                 raise
 
+    def _is_init(self, exec_id: str) -> bool:
+        return exec_id in (self.id, self._plan.init_exec_id)
+
     def _state_when_thawed(self) -> ContainerStatus:
         return ContainerStatus.RUNNING if self._start_requested else ContainerStatus.CREATED
 
@@ -352,39 +350,6 @@ class Container:
             raise WrongState(f"Cannot {what} stopped container {self.id}")
         if self.status is ContainerStatus.PAUSED:
             raise WrongState(f"Cannot {what} paused container {self.id}")
-
-    @contextmanager
-    def _reserved(self, exec_id: str) -> Iterator[None]:
-        """Keep `exec_id`, and the container's removal waiting, while a launch is under way.
-
-        Raises AlreadyExists.
-        """
-        known = self._processes.get(exec_id)
-        is_taken = exec_id in (self.id, self._plan.init_exec_id) or exec_id in self._launching
-        if is_taken or (known is not None and not known.is_done_with):
-            raise AlreadyExists(f"exec_id '{exec_id}' already exists")
-        self._launching.add(exec_id)
-        self._no_launch.clear()
-        try:
-            yield
-        finally:
-            self._launching.discard(exec_id)
-            if not self._launching:
-                self._no_launch.set()
-
-    def _discard(self, exec_id: str) -> None:
-        """End a process whose caller has gone before he could learn of it."""
-        process = self._processes.pop(exec_id, None)
-        if process is not None:
-            process.send_signal(signal.SIGKILL)
-            process.close()
-
-    def _forget(self, exec_id: str) -> None:
-        """Make room for a new process under `exec_id`, and in the table of finished ones."""
-        done = [known for known, process in self._processes.items() if process.is_done_with]
-        surplus = done[: max(0, len(done) - _REMEMBERED_EXECS)]
-        for known in {exec_id, *surplus} & self._processes.keys():
-            self._processes.pop(known).close()
 
 
 def _prepared(plan: ContainerPlan, rootfs: str) -> OciSpec:

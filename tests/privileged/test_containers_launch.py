@@ -235,7 +235,7 @@ async def test_devices_are_denied_by_default(runtime: Runtime) -> None:
 async def test_finished_execs_that_everybody_is_done_with_are_forgotten_in_the_end(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.containers.container._REMEMBERED_EXECS", 2)
+    monkeypatch.setattr("agent.containers.execs._REMEMBERED", 2)
     container = await runtime.run("sleep", "1000")
     unread = await container.execute("unread", oci_process("echo", "kept"), 0)
     await unread.wait()
