@@ -32,7 +32,7 @@ _LONGEST_TEXT_BYTES = 16 << 20
 _MOST_LINES = 200_000
 
 _PACKAGE = re.compile(r"^\s*package\s+agent_policy\s*(?:#.*)?$", re.MULTILINE)
-_RULE = re.compile(r"\b\w+Request\b", re.ASCII)
+_RULE = re.compile(r"\b\w+(?:Request|Config)\b", re.ASCII)  # every message that is asked about ends so
 _ALLOWS_FAILURES = "AllowRequestsFailingPolicy"
 _COMPLAINT = re.compile(r"\(errormsg \d+:(.*?)\)\n?\s*\(", re.DOTALL)
 _PLACE = re.compile(r"\(error \d+:[^|)]*\|(\d+)\|")
