@@ -249,11 +249,6 @@ async def test_unknown_containers(host: Host, method: str) -> None:
     await host.finish()
 
 
-async def test_methods_that_are_not_there(host: Host) -> None:
-    code, message = await host.refused("GetOOMEvent")
-    assert (code, "GetOOMEvent" in message) == (12, True)
-
-
 async def test_a_host_that_gives_up_leaves_nothing(host: Host, run_dir: Path) -> None:
     """Its deadline passes while a device is awaited: what was attached before goes again."""
     await host.call("CreateSandbox", sandbox_id="s1")
