@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 BUILD := build
 SETUP := $(BUILD)/.setup
 
-.PHONY: help setup demo check test test-unit test-privileged test-vm image protos protos-check \
+.PHONY: help setup demo check test test-unit test-privileged test-vm image protos protos-check api-page \
 	bench clean-room clean
 
 help: ## Print this list
@@ -49,6 +49,9 @@ protos: setup ## Generate descriptor sets and type stubs from protos/*/*.proto
 
 protos-check: setup ## Fail when the generated files are not what the protos say
 	$(PYTHON) protos/generate.py --check
+
+api-page: setup ## Write docs/api.md from the routes and the tests
+	$(PYTHON) docs/generate_api.py
 
 bench: image ## Measure the figures of docs/performance.md
 	$(PYTHON) -m bench

@@ -16,6 +16,7 @@ COMMANDS = {
     "ruff-format": [str(BIN / "ruff"), "format", "--check", "."],
     "mypy": [str(BIN / "mypy")],
     "import-contracts": [str(BIN / "lint-imports"), "--no-cache"],
+    "generated-api-page": [sys.executable, "docs/generate_api.py", "--check"],
     "generated-protos": [sys.executable, "protos/generate.py", "--check"],
 }
 

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.contract.rpc.cases import INTERNAL, INVALID, OK, UNKNOWN, Fields, Row
+from tests.contract.rpc.cases import INTERNAL, INVALID, OK, UNIMPLEMENTED, UNKNOWN, Fields, Row
 
 _SHARED = "/run/kata-containers/shared/containers"
 _FILE: Fields = {
@@ -89,6 +89,8 @@ TABLES: Mapping[str, Sequence[Row]] = {
     "RemoveStaleVirtiofsShareMounts": [Row("none", {}, old=None), Row("running", {}, old=None)],
     "MemAgentMemcgSet": [Row("none", {}, INTERNAL, None, "mem-agent is disabled")],
     "MemAgentCompactSet": [Row("none", {}, INTERNAL, None, "mem-agent is disabled")],
+    "StartTracing": [Row("none", {}, None, UNIMPLEMENTED, "not traced")],
+    "StopTracing": [Row("none", {}, None, UNIMPLEMENTED, "not traced")],
     "SetPolicy": [
         Row("none", {"policy": "no policy"}, INVALID, None, "package agent_policy"),
         Row("none", {"policy": "package agent_policy\nA {"}, INVALID, None, "line 2"),
