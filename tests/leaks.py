@@ -68,26 +68,43 @@ def lasting_leaks(before: Footprint, *, patience_s: float = 30.0) -> dict[str, l
         now = Footprint.take().leaks_since(before)
         kept = {kind: [item for item in found if item in now.get(kind, ())] for kind, found in leaks.items()}
         leaks = {kind: found for kind, found in kept.items() if found}
+    if "processes" in leaks:
+        leaks["processes"] = _with_commands(leaks["processes"])
     return leaks
 
 
 def _processes() -> list[str]:
-    """Processes, zombies too, that this run started: by their parent, or by the mark they inherited."""
+    """Processes, zombies too, that this run started: by their parent, or by the mark they inherited.
+
+    Each by its pid and start time, since its name and arguments change with execve(2).
+    """
     mark = f"{RUN_MARK}={os.environ.get(RUN_MARK, '')}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            stat = (entry / "stat").read_text()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
             marked = mark in (entry / "environ").read_bytes().split(b"\0")
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # it ended while we looked
             continue
-        parent = int(stat[stat.rindex(")") + 2 :].split()[1])
+        parent, started = int(fields[1]), fields[19]  # proc_pid_stat(5), from the third field on
         if marked or parent == os.getpid():
-            found.append(f"{entry.name} {stat[stat.index('(') + 1 : stat.rindex(')')]} {command}".strip())
+            found.append(f"{entry.name} since {started}")
     return found
+
+
+def _with_commands(processes: list[str]) -> list[str]:
+    """The same with their names and arguments, for the reader of a report."""
+    described = []
+    for process in processes:
+        directory = Path("/proc", process.split()[0])
+        try:
+            command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            described.append(f"{process}: {(directory / 'comm').read_text().strip()} {command}".strip())
+        except OSError:
+            described.append(f"{process}: ended while it was looked at")
+    return described
 
 
 def _mounts() -> list[str]:

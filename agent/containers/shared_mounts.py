@@ -74,27 +74,30 @@ def _share(source_pid: int, source_path: str, target_pid: int, target_path: str)
         source, target = (
             descriptors.enter_context(open(f"/proc/{pid}/ns/mnt", "rb")) for pid in (source_pid, target_pid)
         )
-        tree = in_mount_namespace(source.fileno(), partial(_clone, source_path))
+        # The root of the process: the namespace's own is another one where the agent runs in a chroot.
+        source_root, target_root = (
+            descriptors.enter_context(open_directory(f"/proc/{pid}/root")) for pid in (source_pid, target_pid)
+        )
+        tree = in_mount_namespace(source.fileno(), partial(_clone, source_root, source_path))
         descriptors.callback(os.close, tree)
-        in_mount_namespace(target.fileno(), partial(_attach, tree, target_path))
+        in_mount_namespace(target.fileno(), partial(_attach, tree, target_root, target_path))
 
 
-def _clone(path: str) -> int:
-    place = open_beneath("/", path, os.O_PATH, in_root=True)
+def _clone(root: int, path: str) -> int:
+    place = open_beneath(root, path, os.O_PATH, in_root=True)
     try:
         return clone_tree(place)
     finally:
         os.close(place)
 
 
-def _attach(tree: int, path: str) -> None:
+def _attach(tree: int, root: int, path: str) -> None:
     is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
-    with open_directory("/") as root:
-        target = _made(root, posixpath.normpath(path), is_directory=is_directory)
-        try:
-            attach_tree(tree, target)
-        finally:
-            os.close(target)
+    target = _made(root, posixpath.normpath(path), is_directory=is_directory)
+    try:
+        attach_tree(tree, target)
+    finally:
+        os.close(target)
 
 
 def _made(root: int, path: str, *, is_directory: bool) -> int:

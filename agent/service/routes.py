@@ -95,7 +95,6 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
 }
 
 # The methods that exist on a wire but not in this agent, with what the host is told.
-_NOT_YET = "this agent does not support it"
 _NO_TRACING = "this agent is not traced"
 UNSUPPORTED: Mapping[str, str] = {
     "StartTracing": _NO_TRACING,
