@@ -6,6 +6,7 @@ memory.oom_control); cgroup-v2.rst, memory.events, whose changes inotify tells.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import logging
@@ -80,7 +81,7 @@ class OomEvents:
                 return
 
 
-class OomWatch:
+class OomWatch(abc.ABC):
     """Watches one container until it is closed: a descriptor that becomes readable when
     there may have been a kill, and the kernel's count.
     """
@@ -102,8 +103,9 @@ class OomWatch:
         os.close(self._descriptor)
         self._descriptor = -1
 
+    @abc.abstractmethod
     def _woken(self) -> None:
-        raise NotImplementedError
+        """The descriptor has something to tell."""
 
     def _look(self) -> bool:
         """Report kills that have not been reported; whether there were any."""
